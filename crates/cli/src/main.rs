@@ -1,0 +1,4 @@
+//! The `hearth` command: arguments, terminal, exit codes.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Read text, hold out, shard, batch, and fetch named data sets.

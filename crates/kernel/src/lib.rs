@@ -1,0 +1,1 @@
+//! What must be fast: threads, buffers, matrix products, attention, norms, optimiser steps.

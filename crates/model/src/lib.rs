@@ -1,0 +1,2 @@
+//! Configurations, architectures, weight files and the two executors.
+#![forbid(unsafe_code)]

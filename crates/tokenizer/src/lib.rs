@@ -1,0 +1,2 @@
+//! Train, load, encode and decode tokenizers behind one type.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Losses, optimisers, schedules, checkpoints and the pretraining loop.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! Developer commands: `cargo xtask check`, `test`, `peers`, `asan`.
+
+fn main() {}
