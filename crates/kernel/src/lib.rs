@@ -1,1 +1,16 @@
 //! What must be fast: threads, buffers, matrix products, attention, norms, optimiser steps.
+//!
+//! The only crate with `unsafe` code. Every public function is safe: it checks lengths and shapes
+//! before any pointer is formed. Results don't depend on the number of threads.
+//!
+//! Shape letters: B batch, T time (positions), C channels, H heads, D head dimension, V vocabulary,
+//! M×K times K×N for matrix products.
+
+mod arch;
+pub mod buffer;
+mod math;
+pub mod pool;
+
+pub use arch::{Isa, current as current_isa, with_isa};
+pub use buffer::Buffer;
+pub use half::{bf16, f16};

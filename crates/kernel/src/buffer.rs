@@ -1,0 +1,198 @@
+//! Buffers from a caching allocator: training asks for the same sizes every step, and after the
+//! first step gets the same pages back instead of fresh ones from the kernel.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::collections::HashMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
+
+/// Alignment of every buffer, in bytes: one cache line, two AVX2 vectors.
+pub const ALIGNMENT: usize = 64;
+
+/// Types that a buffer can hold.
+///
+/// # Safety
+/// Every bit pattern must be a valid value, and the type must need no drop.
+pub unsafe trait Element: Copy + Send + Sync + 'static {}
+// SAFETY: plain numbers; any bits are a value.
+unsafe impl Element for f32 {}
+// SAFETY: as above.
+unsafe impl Element for u32 {}
+// SAFETY: as above.
+unsafe impl Element for i32 {}
+// SAFETY: as above.
+unsafe impl Element for u8 {}
+// SAFETY: as above.
+unsafe impl Element for i8 {}
+// SAFETY: a transparent `u16`.
+unsafe impl Element for half::bf16 {}
+// SAFETY: a transparent `u16`.
+unsafe impl Element for half::f16 {}
+
+/// Blocks that were freed, by size in bytes.
+#[derive(Default)]
+struct Cache {
+    free: HashMap<usize, Vec<Block>>,
+    cached_bytes: usize,
+    live_bytes: usize,
+    peak_bytes: usize,
+}
+
+struct Block(NonNull<u8>);
+// SAFETY: a block in the cache is owned by the cache alone.
+unsafe impl Send for Block {}
+
+static CACHE: Mutex<Option<Cache>> = Mutex::new(None);
+
+fn with_cache<R>(f: impl FnOnce(&mut Cache) -> R) -> R {
+    f(CACHE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
+}
+
+/// Rounds up to one of four sizes an octave, so that near sizes share blocks and waste stays under
+/// a quarter.
+fn size_class(bytes: usize) -> usize {
+    let bytes = bytes.max(ALIGNMENT);
+    let step = (bytes.next_power_of_two() / 8).max(ALIGNMENT);
+    bytes.next_multiple_of(step)
+}
+
+fn layout(class: usize) -> Layout {
+    Layout::from_size_align(class, ALIGNMENT).expect("a buffer's size fits in isize")
+}
+
+/// An aligned block of `len` values of `T`, returned to the cache on drop.
+pub struct Buffer<T: Element> {
+    ptr: NonNull<T>,
+    len: usize,
+    marker: PhantomData<T>,
+}
+
+// SAFETY: a buffer owns its block as a `Vec` does.
+unsafe impl<T: Element> Send for Buffer<T> {}
+// SAFETY: as above.
+unsafe impl<T: Element> Sync for Buffer<T> {}
+
+impl<T: Element> Buffer<T> {
+    /// A buffer whose contents are unspecified (left from an earlier use, or zero).
+    pub fn scratch(len: usize) -> Self {
+        let bytes = len.checked_mul(size_of::<T>()).expect("a buffer's size fits in usize");
+        let class = size_class(bytes);
+        let cached = with_cache(|cache| {
+            cache.live_bytes += class;
+            cache.peak_bytes = cache.peak_bytes.max(cache.live_bytes);
+            let block = cache.free.get_mut(&class).and_then(Vec::pop);
+            if block.is_some() {
+                cache.cached_bytes -= class;
+            }
+            block
+        });
+        let ptr = cached.map(|block| block.0).unwrap_or_else(|| {
+            // SAFETY: the layout's size is at least `ALIGNMENT`, never zero.
+            let raw = unsafe { alloc_zeroed(layout(class)) };
+            NonNull::new(raw).unwrap_or_else(|| handle_alloc_error(layout(class)))
+        });
+        Buffer { ptr: ptr.cast(), len, marker: PhantomData }
+    }
+
+    /// A buffer of zero bits.
+    pub fn zeros(len: usize) -> Self {
+        let buffer = Self::scratch(len);
+        // SAFETY: the block holds `len` values, and zero bits are a value of any `Element`.
+        unsafe { buffer.ptr.as_ptr().write_bytes(0, buffer.len) };
+        buffer
+    }
+
+    /// A copy of `values`.
+    pub fn from_slice(values: &[T]) -> Self {
+        let mut buffer = Self::scratch(values.len());
+        buffer.copy_from_slice(values);
+        buffer
+    }
+}
+
+impl<T: Element> Drop for Buffer<T> {
+    fn drop(&mut self) {
+        let class = size_class(self.len * size_of::<T>());
+        let block = Block(self.ptr.cast());
+        with_cache(|cache| {
+            cache.live_bytes -= class;
+            cache.cached_bytes += class;
+            cache.free.entry(class).or_default().push(block);
+        });
+    }
+}
+
+impl<T: Element> Deref for Buffer<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        // SAFETY: the block holds `len` initialised values, owned by `self`.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Element> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`, borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Element> Clone for Buffer<T> {
+    fn clone(&self) -> Self {
+        Self::from_slice(self)
+    }
+}
+
+impl<T: Element + fmt::Debug> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().take(16)).finish()
+    }
+}
+
+/// Gives all cached blocks back to the system.
+pub fn trim_cache() {
+    let free = with_cache(|cache| {
+        cache.cached_bytes = 0;
+        std::mem::take(&mut cache.free)
+    });
+    for (class, blocks) in free {
+        for block in blocks {
+            // SAFETY: the block came from `alloc_zeroed` with this layout and nobody else has it.
+            unsafe { dealloc(block.0.as_ptr(), layout(class)) };
+        }
+    }
+}
+
+/// Bytes in use now, and the most ever in use at once.
+pub fn memory_in_use() -> (usize, usize) {
+    with_cache(|cache| (cache.live_bytes, cache.peak_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_freed_block_is_reused_and_zeros_are_zero() {
+        // A size that no other test uses, so that the block can only be this one.
+        let mut first = Buffer::<f32>::scratch(123_457);
+        first.fill(7.0);
+        let address = first.as_ptr();
+        drop(first);
+        let second = Buffer::<f32>::zeros(123_456);
+        assert_eq!(second.as_ptr(), address);
+        assert_eq!(address as usize % ALIGNMENT, 0);
+        assert!(second.iter().all(|&x| x == 0.0));
+    }
+
+    #[test]
+    fn size_classes_waste_less_than_a_quarter() {
+        for bytes in (1..100_000).step_by(37) {
+            let class = size_class(bytes);
+            assert!(class >= bytes && (bytes < 512 || class * 3 <= bytes * 4), "{bytes} -> {class}");
+        }
+    }
+}
