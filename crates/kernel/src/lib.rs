@@ -6,8 +6,10 @@
 //! Shape letters: B batch, T time (positions), C channels, H heads, D head dimension, V vocabulary,
 //! M×K times K×N for matrix products.
 
+pub mod activation;
 mod arch;
 pub mod buffer;
+pub mod gemm;
 mod math;
 pub mod pool;
 

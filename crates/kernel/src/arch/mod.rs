@@ -132,6 +132,9 @@ pub(crate) trait Simd: Copy {
     /// The largest lane.
     fn largest(self, a: Self::V) -> f32;
 
+    /// Eight rows of eight, transposed.
+    fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
+
     /// Eight bf16 values widened to `f32`.
     /// # Safety
     /// `p` must be valid for reading [`LANES`] values.

@@ -94,6 +94,10 @@ impl Simd for Scalar {
         a.into_iter().fold(f32::NEG_INFINITY, |m, x| if x > m { x } else { m })
     }
     #[inline(always)]
+    fn transpose(self, rows: [V; LANES]) -> [V; LANES] {
+        from_fn(|i| from_fn(|j| rows[j][i]))
+    }
+    #[inline(always)]
     unsafe fn load_bf16(self, p: *const half::bf16) -> V {
         // SAFETY: the caller vouches for eight readable values.
         from_fn(|i| unsafe { *p.add(i) }.to_f32())

@@ -1,0 +1,46 @@
+//! GFLOP/s of the matrix product over shapes of training: `cargo run --release -p hearth-kernel --example gemm_speed`.
+
+use hearth_kernel::gemm::{Mat, MatMut, Write, gemm};
+use std::time::Instant;
+
+fn main() {
+    let shapes = [
+        ("2048 cube", 2048, 2048, 2048),
+        ("1024 cube", 1024, 1024, 1024),
+        ("small qkv", 2048, 384, 1152),
+        ("small proj", 2048, 384, 384),
+        ("small fc", 2048, 384, 1536),
+        ("small fc2", 2048, 1536, 384),
+        ("small head", 2048, 384, 8192),
+        ("small dW", 384, 2048, 1536),
+        ("nano fc", 768, 128, 512),
+        ("nano proj", 768, 128, 128),
+        ("nano dW", 128, 768, 512),
+        ("gpt2 fc", 256, 768, 3072),
+        ("gpt2 head", 256, 768, 50304),
+        ("gpt2 dW", 768, 256, 3072),
+        ("tile", 64, 64, 64),
+    ];
+    for (name, m, k, n) in shapes {
+        let a = vec![0.5f32; m * k];
+        let b = vec![0.25f32; k * n];
+        let mut c = vec![0f32; m * n];
+        let mut line = format!("{name:12} {m:5}x{k:5}x{n:5}");
+        for (label, ta, tb) in [("nn", false, false), ("nt", false, true), ("tn", true, false)] {
+            let av = if ta { Mat::new(&a, k, m).t() } else { Mat::new(&a, m, k) };
+            let bv = if tb { Mat::new(&b, n, k).t() } else { Mat::new(&b, k, n) };
+            let flops = 2.0 * m as f64 * k as f64 * n as f64;
+            let reps = ((1e9 / flops) as usize).clamp(3, 2000);
+            let mut best = f64::MAX;
+            for _ in 0..5 {
+                let start = Instant::now();
+                for _ in 0..reps {
+                    gemm(av, bv, MatMut::new(&mut c, m, n), Write::Overwrite);
+                }
+                best = best.min(start.elapsed().as_secs_f64() / reps as f64);
+            }
+            line += &format!("  {label} {:6.1}", flops / best / 1e9);
+        }
+        println!("{line}");
+    }
+}

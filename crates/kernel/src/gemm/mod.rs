@@ -1,0 +1,326 @@
+//! Matrix products: `C = A·B` or `C += A·B` for all transposes, with fused epilogues.
+//!
+//! B is packed into panels of [`NR`] columns, A is read in blocks of rows, and a micro-kernel keeps
+//! an [`MR`]×[`NR`] tile of C in registers (Goto & van de Geijn 2008; BLIS, Van Zee & van de Geijn 2015).
+//! Each element of C is one chain of multiply-adds over k = 0, 1, …, K-1, whatever the blocking, the
+//! number of rows or the number of threads: a row's result doesn't depend on its company.
+
+mod micro;
+mod pack;
+
+use crate::activation::Activation;
+use crate::buffer::Buffer;
+use crate::pool::{self, Shards, parallel_for};
+use micro::{Block, Tile, run_block};
+pub use pack::PackedMatrix;
+use pack::{pack_rows, pack_transposed_rows};
+
+/// Rows of the register tile.
+pub(crate) const MR: usize = 6;
+/// Columns of the register tile, and of a panel of packed B.
+pub(crate) const NR: usize = 2 * crate::arch::LANES;
+/// Depth of a block: a panel of B (16 KB) and the tile's rows of A stay in the first-level cache.
+const KC: usize = 256;
+/// Most rows in a block of A: with [`KC`], 96 KB in the second-level cache.
+const MC: usize = 96;
+/// Most columns packed at a time: bounds the scratch memory and keeps it in the last-level cache.
+const NC: usize = 8192;
+/// Below this many multiply-adds, entering the pool costs more than it saves.
+const SERIAL_WORK: usize = 1 << 17;
+
+/// A read-only M×N view of a slice: element (i, j) is at `i * row_stride + j * col_stride`.
+#[derive(Clone, Copy, Debug)]
+pub struct Mat<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> Mat<'a> {
+    /// A contiguous row-major matrix.
+    ///
+    /// # Panics
+    /// If `data` is shorter than `rows * cols`.
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols, 1)
+    }
+
+    /// A view with given strides, in elements.
+    ///
+    /// # Panics
+    /// If an element would lie outside `data`, or neither stride is 1.
+    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Self {
+        if rows > 0 && cols > 0 {
+            let last = (rows - 1) * row_stride + (cols - 1) * col_stride;
+            assert!(last < data.len(), "a {rows}x{cols} view needs {} values, got {}", last + 1, data.len());
+        }
+        assert!(row_stride == 1 || col_stride == 1 || rows <= 1 || cols <= 1, "one stride must be 1");
+        Mat { data, rows, cols, row_stride, col_stride }
+    }
+
+    /// The transpose.
+    pub fn t(self) -> Self {
+        Mat {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// Columns `start..start+len`.
+    fn columns(self, start: usize, len: usize) -> Self {
+        Mat { data: &self.data[start * self.col_stride..], cols: len, ..self }
+    }
+
+    /// Whether consecutive elements of a row lie side by side.
+    fn row_major(&self) -> bool {
+        self.col_stride == 1 || self.cols <= 1
+    }
+}
+
+/// A mutable row-major M×N view.
+#[derive(Debug)]
+pub struct MatMut<'a> {
+    data: &'a mut [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+}
+
+impl<'a> MatMut<'a> {
+    /// A contiguous row-major matrix.
+    ///
+    /// # Panics
+    /// If `data` is shorter than `rows * cols`.
+    pub fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// A row-major view with `row_stride` elements between rows.
+    ///
+    /// # Panics
+    /// If an element would lie outside `data`, or rows would overlap.
+    pub fn strided(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(rows <= 1 || row_stride >= cols, "rows of {cols} overlap at a stride of {row_stride}");
+        if rows > 0 && cols > 0 {
+            let last = (rows - 1) * row_stride + cols;
+            assert!(last <= data.len(), "a {rows}x{cols} view needs {last} values, got {}", data.len());
+        }
+        MatMut { data, rows, cols, row_stride }
+    }
+}
+
+/// What happens to the old contents of C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// `C = A·B`
+    Overwrite,
+    /// `C += A·B`
+    Accumulate,
+}
+
+/// What is done to a tile of C while it is still in the first-level cache:
+/// `C = activation(C + bias)`, keeping `C + bias` where a backward pass will want it.
+#[derive(Default, Debug)]
+pub struct Epilogue<'a> {
+    /// One value a column.
+    pub bias: Option<&'a [f32]>,
+    /// Applied after the bias.
+    pub activation: Option<Activation>,
+    /// Receives the values before the activation; contiguous M×N.
+    pub pre_activation: Option<&'a mut [f32]>,
+}
+
+/// `C = A·B` or `C += A·B`.
+///
+/// # Panics
+/// If the shapes don't agree.
+pub fn gemm(a: Mat, b: Mat, c: MatMut, write: Write) {
+    gemm_with(a, b, c, write, Epilogue::default());
+}
+
+/// [`gemm`] with an [`Epilogue`].
+///
+/// # Panics
+/// If the shapes don't agree.
+pub fn gemm_with(a: Mat, b: Mat, c: MatMut, write: Write, epilogue: Epilogue) {
+    assert_eq!(a.cols, b.rows, "{}x{} times {}x{}", a.rows, a.cols, b.rows, b.cols);
+    let plan = Plan::new(a, b.cols, c, write, epilogue);
+    for start in (0..b.cols).step_by(NC) {
+        let len = NC.min(b.cols - start);
+        let packed = PackedMatrix::pack(b.columns(start, len));
+        plan.multiply(&packed, start);
+    }
+}
+
+/// `C = A·B` or `C += A·B` for a B packed once and used often; the same bits as [`gemm_with`].
+///
+/// # Panics
+/// If the shapes don't agree.
+pub fn gemm_packed(a: Mat, b: &PackedMatrix, c: MatMut, write: Write, epilogue: Epilogue) {
+    assert_eq!(a.cols, b.rows(), "{}x{} times {}x{}", a.rows, a.cols, b.rows(), b.cols());
+    Plan::new(a, b.cols(), c, write, epilogue).multiply(b, 0);
+}
+
+/// `batch` independent products over contiguous stacks. With `ta`, each A is stored [K, M]; with
+/// `tb`, each B is stored [N, K].
+///
+/// # Panics
+/// If a slice's length isn't what the shapes ask.
+#[allow(clippy::too_many_arguments, reason = "the classic signature of a batched product")]
+pub fn gemm_batched(
+    batch: usize,
+    a: &[f32],
+    ta: bool,
+    b: &[f32],
+    tb: bool,
+    c: &mut [f32],
+    m: usize,
+    k: usize,
+    n: usize,
+    write: Write,
+) {
+    assert_eq!((a.len(), b.len(), c.len()), (batch * m * k, batch * k * n, batch * m * n));
+    let one = |i: usize, c: &mut [f32]| {
+        let (a, b) = (&a[i * m * k..][..m * k], &b[i * k * n..][..k * n]);
+        let a = if ta { Mat::new(a, k, m).t() } else { Mat::new(a, m, k) };
+        let b = if tb { Mat::new(b, n, k).t() } else { Mat::new(b, k, n) };
+        gemm(a, b, MatMut::new(c, m, n), write);
+    };
+    if batch < pool::threads() || batch * m * n * k < SERIAL_WORK {
+        c.chunks_mut((m * n).max(1)).take(batch).enumerate().for_each(|(i, c)| one(i, c));
+    } else {
+        pool::parallel_chunks_mut(c, (m * n).max(1), one);
+    }
+}
+
+/// A product with everything known but B.
+struct Plan<'a> {
+    a: Mat<'a>,
+    c: Shards<f32>,
+    c_stride: usize,
+    cols: usize,
+    accumulate: bool,
+    bias: Option<&'a [f32]>,
+    activation: Option<Activation>,
+    pre_activation: Option<Shards<f32>>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(a: Mat<'a>, cols: usize, c: MatMut<'a>, write: Write, epilogue: Epilogue<'a>) -> Self {
+        assert_eq!((c.rows, c.cols), (a.rows, cols), "C must be {}x{cols}", a.rows);
+        if let Some(bias) = epilogue.bias {
+            assert_eq!(bias.len(), cols, "one bias a column");
+        }
+        if let Some(pre) = &epilogue.pre_activation {
+            assert!(pre.len() >= a.rows * cols, "pre_activation must hold {}x{cols}", a.rows);
+        }
+        let plan = Plan {
+            a,
+            c_stride: c.row_stride,
+            c: Shards::new(c.data),
+            cols,
+            accumulate: write == Write::Accumulate,
+            bias: epilogue.bias,
+            activation: epilogue.activation,
+            pre_activation: epilogue.pre_activation.map(Shards::new),
+        };
+        if a.cols == 0 {
+            plan.finish_empty();
+        }
+        plan
+    }
+
+    /// K = 0: the product is zero, the epilogue still applies.
+    fn finish_empty(&self) {
+        for row in 0..self.a.rows {
+            for col in (0..self.cols).step_by(NR) {
+                let tile = self.tile(row, col, 1, NR.min(self.cols - col));
+                // SAFETY: rows and panels are visited one at a time, within C.
+                unsafe { micro::finish_empty(&tile, self.accumulate) };
+            }
+        }
+    }
+
+    /// Where the tile at (row, col) lies, and its part of the epilogue.
+    fn tile(&self, row: usize, col: usize, rows: usize, cols: usize) -> Tile<'_> {
+        // SAFETY: only the pointer is formed here; who writes through it vouches for the tile.
+        let c = unsafe { self.c.part(row * self.c_stride + col, 0) }.as_mut_ptr();
+        let pre = self.pre_activation.as_ref().map(|p| {
+            // SAFETY: as above.
+            unsafe { p.part(row * self.cols + col, 0) }.as_mut_ptr()
+        });
+        Tile {
+            c,
+            c_stride: self.c_stride,
+            rows,
+            cols,
+            bias: self.bias.map(|b| &b[col..]),
+            activation: self.activation,
+            pre_activation: pre,
+            pre_stride: self.cols,
+        }
+    }
+
+    /// Multiplies with the columns `first_col..` of B, which `b` holds.
+    fn multiply(&self, b: &PackedMatrix, first_col: usize) {
+        let (m, n, k) = (self.a.rows, b.cols(), self.a.cols);
+        if m == 0 || n == 0 || k == 0 {
+            return;
+        }
+        let panels = n.div_ceil(NR);
+        let threads = if m * n * k < SERIAL_WORK { 1 } else { pool::threads() };
+        // Enough tasks to even out the threads; the split has no influence on the result.
+        let wanted = if threads == 1 { 1 } else { 4 * threads };
+        let mc = m.div_ceil(wanted).next_multiple_of(MR).clamp(4 * MR, MC);
+        let row_blocks = m.div_ceil(mc);
+        let col_blocks = wanted.div_ceil(row_blocks).clamp(1, panels);
+        let panels_per_task = panels.div_ceil(col_blocks);
+        let col_blocks = panels.div_ceil(panels_per_task);
+        parallel_for(row_blocks * col_blocks, |task| {
+            let (row, panel) = (task / col_blocks * mc, task % col_blocks * panels_per_task);
+            let rows = mc.min(m - row);
+            let panel_end = (panel + panels_per_task).min(panels);
+            self.run_task(b, first_col, row, rows, panel..panel_end);
+        });
+    }
+
+    /// Rows `row..row+rows` of C times some panels of B.
+    fn run_task(
+        &self,
+        b: &PackedMatrix,
+        first_col: usize,
+        row: usize,
+        rows: usize,
+        panels: std::ops::Range<usize>,
+    ) {
+        let k = self.a.cols;
+        let mut scratch = Buffer::<f32>::scratch(rows.next_multiple_of(MR) * KC + NR);
+        for k0 in (0..k).step_by(KC) {
+            let depth = KC.min(k - k0);
+            let a = if !self.a.row_major() {
+                pack_transposed_rows(self.a, row, rows, k0, depth, &mut scratch)
+            } else if panels.len() > 8 {
+                pack_rows(self.a, row, rows, k0, depth, &mut scratch)
+            } else {
+                Block::in_place(self.a, row, k0, depth)
+            };
+            for panel in panels.clone() {
+                let col = panel * NR;
+                let tile = self.tile(row, first_col + col, rows, NR.min(b.cols() - col));
+                let b_panel = &b.panel(panel)[k0 * NR..(k0 + depth) * NR];
+                let (load_c, last) = (self.accumulate || k0 > 0, k0 + depth == k);
+                // SAFETY: tasks own disjoint row and panel ranges of C, `tile` lies within them, and
+                // `a` holds `rows` rows of `depth` values.
+                unsafe { run_block(&a, b_panel, &tile, load_c, last) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
