@@ -8,6 +8,7 @@
 
 pub mod activation;
 mod arch;
+pub mod attention;
 pub mod buffer;
 pub mod gemm;
 mod math;

@@ -60,6 +60,11 @@ impl<'a> Mat<'a> {
         Mat { data, rows, cols, row_stride, col_stride }
     }
 
+    /// M.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// The transpose.
     pub fn t(self) -> Self {
         Mat {
