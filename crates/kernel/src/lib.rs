@@ -11,6 +11,7 @@ mod arch;
 pub mod attention;
 pub mod buffer;
 pub mod gemm;
+pub mod mapped;
 mod math;
 pub mod pool;
 
