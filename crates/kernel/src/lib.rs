@@ -11,9 +11,11 @@ mod arch;
 pub mod attention;
 pub mod buffer;
 pub mod gemm;
+mod lanes;
 pub mod mapped;
 mod math;
 pub mod pool;
+mod split;
 
 pub use arch::{Isa, current as current_isa, with_isa};
 pub use buffer::Buffer;
