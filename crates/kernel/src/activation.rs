@@ -62,6 +62,8 @@ fn derivative<S: Simd>(s: S, kind: Activation, x: S::V) -> S::V {
             s.fma(x, pdf, cdf)
         }
         Activation::GeluTanh => {
+            // Beyond ±10 the slope is 0 or 1 to the last bit; bounded, the squares can't overflow.
+            let x = s.max(s.splat(-10.0), s.min(s.splat(10.0), x));
             let t = gelu_inner_tanh(s, x);
             let inner = s.fma(s.mul(x, x), s.splat(3.0 * GELU_CUBIC * GELU_SCALE), s.splat(GELU_SCALE));
             let slope = s.mul(s.mul(half, x), s.mul(s.sub(one, s.mul(t, t)), inner));

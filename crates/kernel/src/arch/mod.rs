@@ -118,15 +118,24 @@ pub(crate) trait Simd: Copy {
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the set can.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger; where either is NaN, `b`. So a NaN survives as the second operand, and an
+    /// accumulator as the second operand is kept clean of them.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; where either is NaN, `b`.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
     fn sqrt(self, a: Self::V) -> Self::V;
     /// Nearest integer, ties to even.
     fn round(self, a: Self::V) -> Self::V;
-    /// `2^n` for an integral `n` in -126..=127.
+    /// `2^n` for an integral `n` in -126..=127; anything for NaN.
     fn exp2i(self, n: Self::V) -> Self::V;
-    /// Lane by lane, `a < b ? x : y`.
+    /// Lane by lane, `a < b ? x : y`; `y` where either is NaN.
     fn select_lt(self, a: Self::V, b: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    /// Lane by lane, `x` where `a` is NaN and `y` elsewhere.
+    fn select_nan(self, a: Self::V, x: Self::V, y: Self::V) -> Self::V;
+    /// The sign bit flipped.
+    fn neg(self, a: Self::V) -> Self::V;
+    /// The sign bit cleared.
+    fn abs(self, a: Self::V) -> Self::V;
     /// The sum of the lanes, in a fixed order.
     fn sum(self, a: Self::V) -> f32;
     /// The largest lane.
@@ -147,17 +156,10 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `p` must be valid for writing [`LANES`] values.
     unsafe fn store_f16(self, p: *mut half::f16, v: Self::V);
-
-    /// `-a`.
-    #[inline(always)]
-    fn neg(self, a: Self::V) -> Self::V {
-        self.sub(self.splat(0.0), a)
-    }
-    /// Lane by lane absolute value.
-    #[inline(always)]
-    fn abs(self, a: Self::V) -> Self::V {
-        self.max(a, self.neg(a))
-    }
+    /// Narrowed to bf16, nearest even; a NaN stays one.
+    /// # Safety
+    /// `p` must be valid for writing [`LANES`] values.
+    unsafe fn store_bf16(self, p: *mut half::bf16, v: Self::V);
 }
 
 /// Defines a function whose body is compiled once an instruction set and dispatched at run time.

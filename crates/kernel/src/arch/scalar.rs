@@ -85,6 +85,18 @@ impl Simd for Scalar {
         from_fn(|i| if a[i] < b[i] { x[i] } else { y[i] })
     }
     #[inline(always)]
+    fn select_nan(self, a: V, x: V, y: V) -> V {
+        from_fn(|i| if a[i].is_nan() { x[i] } else { y[i] })
+    }
+    #[inline(always)]
+    fn neg(self, a: V) -> V {
+        a.map(|x| -x)
+    }
+    #[inline(always)]
+    fn abs(self, a: V) -> V {
+        a.map(f32::abs)
+    }
+    #[inline(always)]
     fn sum(self, a: V) -> f32 {
         let q: [f32; 4] = from_fn(|i| a[i] + a[i + 4]);
         (q[0] + q[2]) + (q[1] + q[3])
@@ -112,6 +124,13 @@ impl Simd for Scalar {
         for (i, x) in v.into_iter().enumerate() {
             // SAFETY: the caller vouches for eight writable values.
             unsafe { *p.add(i) = half::f16::from_f32(x) };
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, p: *mut half::bf16, v: V) {
+        for (i, x) in v.into_iter().enumerate() {
+            // SAFETY: the caller vouches for eight writable values.
+            unsafe { *p.add(i) = half::bf16::from_f32(x) };
         }
     }
 }
