@@ -33,7 +33,7 @@ const GELU_CUBIC: f32 = 0.044_715;
 pub(crate) fn apply<S: Simd>(s: S, kind: Activation, x: S::V) -> S::V {
     match kind {
         Activation::GeluErf => s.mul(x, math::normal(s, x).0),
-        Activation::GeluTanh => s.mul(s.mul(x, s.splat(0.5)), s.add(s.splat(1.0), gelu_inner_tanh(s, x))),
+        Activation::GeluTanh => s.mul(x, gelu_gate(s, x)),
         Activation::Silu => s.mul(x, math::sigmoid(s, x)),
         Activation::Relu => s.max(s.splat(0.0), x),
         Activation::Relu2 => {
@@ -45,17 +45,18 @@ pub(crate) fn apply<S: Simd>(s: S, kind: Activation, x: S::V) -> S::V {
     }
 }
 
-/// `tanh(√(2/π) (x + 0.044715 x³))`
+/// `(1 + tanh u) / 2 = σ(2u)` with `u = √(2/π) (x + 0.044715 x³)`: the logistic form keeps the digits
+/// of the lower tail, which `1 + tanh` cancels.
 #[inline(always)]
-fn gelu_inner_tanh<S: Simd>(s: S, x: S::V) -> S::V {
-    let cubic = s.mul(s.mul(x, x), s.splat(GELU_CUBIC));
-    math::tanh(s, s.mul(s.mul(x, s.splat(GELU_SCALE)), s.add(s.splat(1.0), cubic)))
+fn gelu_gate<S: Simd>(s: S, x: S::V) -> S::V {
+    let cubic = s.fma(s.mul(x, x), s.splat(GELU_CUBIC), s.splat(1.0));
+    math::sigmoid(s, s.mul(s.mul(x, s.splat(2.0 * GELU_SCALE)), cubic))
 }
 
 /// The derivative of `kind` at `x`. At the kink of ReLU it is 0.
 #[inline(always)]
 fn derivative<S: Simd>(s: S, kind: Activation, x: S::V) -> S::V {
-    let (zero, half, one) = (s.splat(0.0), s.splat(0.5), s.splat(1.0));
+    let (zero, one) = (s.splat(0.0), s.splat(1.0));
     match kind {
         Activation::GeluErf => {
             let (cdf, pdf) = math::normal(s, x);
@@ -64,10 +65,10 @@ fn derivative<S: Simd>(s: S, kind: Activation, x: S::V) -> S::V {
         Activation::GeluTanh => {
             // Beyond ±10 the slope is 0 or 1 to the last bit; bounded, the squares can't overflow.
             let x = s.max(s.splat(-10.0), s.min(s.splat(10.0), x));
-            let t = gelu_inner_tanh(s, x);
-            let inner = s.fma(s.mul(x, x), s.splat(3.0 * GELU_CUBIC * GELU_SCALE), s.splat(GELU_SCALE));
-            let slope = s.mul(s.mul(half, x), s.mul(s.sub(one, s.mul(t, t)), inner));
-            s.fma(half, s.add(one, t), slope)
+            let gate = gelu_gate(s, x);
+            // 2u'
+            let inner = s.fma(s.mul(x, x), s.splat(6.0 * GELU_CUBIC * GELU_SCALE), s.splat(2.0 * GELU_SCALE));
+            s.mul(gate, s.fma(s.mul(x, inner), s.sub(one, gate), one))
         }
         Activation::Silu => silu_derivative(s, x, math::sigmoid(s, x)),
         Activation::Relu => s.select_lt(zero, x, one, zero),

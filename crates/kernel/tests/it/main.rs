@@ -1,0 +1,4 @@
+//! Row-wise kernels against plain loops in `f64`, on every instruction set, with one thread and two.
+
+mod activation;
+mod compare;
