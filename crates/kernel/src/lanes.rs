@@ -1,7 +1,7 @@
 //! Loops over slices a vector at a time: whole vectors first, then a tail that reads and writes no
 //! further than the slice.
 
-use crate::arch::{LANES, Simd};
+use crate::arch::{LANES, Simd, simd_fn};
 
 /// Runs a body over the vectors of a slice's `len` values: `vectors!(len, |i, n| …)` with `i` the
 /// first value and `n` how many there are, [`LANES`] in all but the last.
@@ -87,4 +87,12 @@ pub(crate) fn write<S: Simd>(s: S, y: &mut [f32], i: usize, n: usize, v: S::V) {
 #[inline(always)]
 pub(crate) fn total<S: Simd>(s: S, acc: [S::V; 4]) -> f32 {
     s.sum(s.add(s.add(acc[0], acc[1]), s.add(acc[2], acc[3])))
+}
+
+simd_fn! {
+    /// `y += x`
+    pub(crate) fn add_to(s, y: &mut [f32], x: &[f32]) {
+        assert_eq!(x.len(), y.len());
+        vectors!(y.len(), |i, n| write(s, y, i, n, s.add(read(s, y, i, n), read(s, x, i, n))));
+    }
 }

@@ -14,6 +14,7 @@ pub mod gemm;
 mod lanes;
 pub mod mapped;
 mod math;
+pub mod norm;
 pub mod pool;
 mod split;
 
