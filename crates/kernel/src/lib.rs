@@ -16,6 +16,7 @@ pub mod mapped;
 mod math;
 pub mod norm;
 pub mod pool;
+pub mod rope;
 mod split;
 
 pub use arch::{Isa, current as current_isa, with_isa};

@@ -3,3 +3,4 @@
 mod activation;
 mod compare;
 mod norm;
+mod rope;
