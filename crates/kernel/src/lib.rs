@@ -12,11 +12,13 @@ pub mod attention;
 pub mod buffer;
 pub mod gemm;
 mod lanes;
+pub mod loss;
 pub mod mapped;
 mod math;
 pub mod norm;
 pub mod pool;
 pub mod rope;
+pub mod softmax;
 mod split;
 
 pub use arch::{Isa, current as current_isa, with_isa};

@@ -2,5 +2,7 @@
 
 mod activation;
 mod compare;
+mod loss;
 mod norm;
 mod rope;
+mod softmax;
