@@ -10,6 +10,7 @@ pub mod activation;
 mod arch;
 pub mod attention;
 pub mod buffer;
+pub mod embedding;
 pub mod gemm;
 mod lanes;
 pub mod loss;

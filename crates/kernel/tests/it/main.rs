@@ -2,6 +2,7 @@
 
 mod activation;
 mod compare;
+mod embedding;
 mod loss;
 mod norm;
 mod rope;
