@@ -17,6 +17,7 @@ pub mod loss;
 pub mod mapped;
 mod math;
 pub mod norm;
+pub mod optim;
 pub mod pool;
 pub mod rope;
 pub mod softmax;

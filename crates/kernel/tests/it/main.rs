@@ -5,5 +5,6 @@ mod compare;
 mod embedding;
 mod loss;
 mod norm;
+mod optim;
 mod rope;
 mod softmax;
