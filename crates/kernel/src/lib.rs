@@ -16,6 +16,7 @@ mod lanes;
 pub mod loss;
 pub mod mapped;
 mod math;
+pub mod muon;
 pub mod norm;
 pub mod optim;
 pub mod pool;

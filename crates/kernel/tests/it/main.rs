@@ -4,6 +4,7 @@ mod activation;
 mod compare;
 mod embedding;
 mod loss;
+mod muon;
 mod norm;
 mod optim;
 mod rope;

@@ -1,0 +1,114 @@
+//! Muon: momentum, orthogonalised by a Newton–Schulz iteration (Jordan et al. 2024), for the
+//! matrices of the hidden layers.
+
+use crate::arch::simd_fn;
+use crate::buffer::Buffer;
+use crate::gemm::{Mat, MatMut, Write, gemm};
+use crate::lanes::{read, vectors, write};
+use crate::optim::{scale, sum_of_squares};
+use crate::split::{Cut, Out, parallel_rows};
+
+/// The quintic's coefficients: steepest at zero among those that settle near one, so that few steps
+/// bring every singular value into about 0.7..1.2.
+const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
+/// Keeps a zero gradient finite.
+const NORM_EPS: f64 = 1e-7;
+
+/// What a step needs beside the momentum.
+///
+/// With `g = grad_scale · grad`: `M ← momentum M + (1 - momentum) g`,
+/// `U = newton_schulz(nesterov ? (1 - momentum) g + momentum M : M)`,
+/// `p ← p (1 - lr · weight_decay) - lr √max(1, rows / cols) U`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Muon {
+    /// The learning rate.
+    pub lr: f32,
+    /// The decay of the mean gradient.
+    pub momentum: f32,
+    /// Decoupled from the gradient, scaled by the learning rate.
+    pub weight_decay: f32,
+    /// Looks a step of momentum ahead.
+    pub nesterov: bool,
+    /// Newton–Schulz iterations; 5 is usual.
+    pub ns_steps: usize,
+    /// Multiplies the gradient: the factor of clipping, 1 without.
+    pub grad_scale: f32,
+}
+
+/// One step of [`Muon`] on a matrix `p` `[rows, cols]`, `rows` being the outputs of a linear layer.
+///
+/// # Panics
+/// If a length doesn't fit.
+pub fn muon_step(p: &mut [f32], grad: &[f32], momentum: &mut [f32], rows: usize, cols: usize, muon: &Muon) {
+    let len = rows * cols;
+    assert_eq!((p.len(), grad.len(), momentum.len()), (len, len, len), "{rows}x{cols} matrices");
+    if len == 0 {
+        return;
+    }
+    let mut update = Buffer::scratch(len);
+    let outs = [Out::Rows(momentum, 1), Out::Rows(&mut update, 1)];
+    parallel_rows(Cut::new(len, 1), outs, |r, [momentum, update]| {
+        momentum_chunk(&grad[r], momentum, update, muon);
+    });
+    newton_schulz(&mut update, rows, cols, muon.ns_steps);
+    let aspect = (rows as f32 / cols as f32).max(1.0).sqrt();
+    let keep = (1.0 - f64::from(muon.lr) * f64::from(muon.weight_decay)) as f32;
+    blend(p, keep, -muon.lr * aspect, &update);
+}
+
+simd_fn! {
+    fn momentum_chunk(s, grad: &[f32], momentum: &mut [f32], update: &mut [f32], muon: &Muon) {
+        let (grad_scale, mu) = (s.splat(muon.grad_scale), s.splat(muon.momentum));
+        let fresh = s.splat(1.0 - muon.momentum);
+        vectors!(grad.len(), |i, n| {
+            let g = s.mul(fresh, s.mul(read(s, grad, i, n), grad_scale));
+            let mean = s.fma(mu, read(s, momentum, i, n), g);
+            write(s, momentum, i, n, mean);
+            write(s, update, i, n, if muon.nesterov { s.fma(mu, mean, g) } else { mean });
+        });
+    }
+}
+
+/// Replaces `x` `[rows, cols]` by its nearest semi-orthogonal matrix, roughly: `x / ‖x‖`, and then
+/// `steps` times `X ← a X + (b A + c A²) X` with `A = X Xᵀ`.
+///
+/// A is square in the rows; where those are the longer side, the same sum is taken as
+/// `X ← a X + X (b A + c A²)` with `A = Xᵀ X`, which is the iteration on the transpose.
+fn newton_schulz(x: &mut Buffer<f32>, rows: usize, cols: usize, steps: usize) {
+    let norm = sum_of_squares(x).sqrt() + NORM_EPS;
+    scale(x, (1.0 / norm) as f32);
+    let (side, tall) = (rows.min(cols), rows > cols);
+    let [a, b, c] = QUINTIC;
+    let mut gram = Buffer::scratch(side * side);
+    let mut poly = Buffer::scratch(side * side);
+    let mut next = Buffer::scratch(rows * cols);
+    for _ in 0..steps {
+        let m = Mat::new(x, rows, cols);
+        let (left, right) = if tall { (m.t(), m) } else { (m, m.t()) };
+        gemm(left, right, MatMut::new(&mut gram, side, side), Write::Overwrite);
+        let square = Mat::new(&gram, side, side);
+        gemm(square, square, MatMut::new(&mut poly, side, side), Write::Overwrite);
+        blend(&mut poly, c, b, &gram);
+        blend(&mut next, 0.0, a, x);
+        let (m, poly) = (Mat::new(x, rows, cols), Mat::new(&poly, side, side));
+        let (left, right) = if tall { (m, poly) } else { (poly, m) };
+        gemm(left, right, MatMut::new(&mut next, rows, cols), Write::Accumulate);
+        std::mem::swap(x, &mut next);
+    }
+}
+
+/// `y ← keep · y + alpha · x`; with `keep` zero, whatever `y` held.
+fn blend(y: &mut [f32], keep: f32, alpha: f32, x: &[f32]) {
+    parallel_rows(Cut::new(x.len(), 1), [Out::Rows(y, 1)], |r, [y]| blend_chunk(y, keep, alpha, &x[r]));
+}
+
+simd_fn! {
+    fn blend_chunk(s, y: &mut [f32], keep: f32, alpha: f32, x: &[f32]) {
+        let (factor, alpha) = (s.splat(keep), s.splat(alpha));
+        vectors!(y.len(), |i, n| {
+            let added = s.mul(alpha, read(s, x, i, n));
+            let kept = if keep == 0.0 { added } else { s.fma(factor, read(s, y, i, n), added) };
+            write(s, y, i, n, kept);
+        });
+    }
+}

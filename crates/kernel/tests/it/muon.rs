@@ -1,0 +1,98 @@
+//! Muon against a plain version of its definition.
+
+use crate::compare::{everywhere, near, noise, wide};
+use hearth_kernel::muon::*;
+use proptest::prelude::*;
+
+/// Row-major, with its shape.
+#[derive(Clone)]
+struct Matrix(usize, usize, Vec<f64>);
+
+impl Matrix {
+    fn t(&self) -> Matrix {
+        let Matrix(rows, cols, x) = self;
+        Matrix(*cols, *rows, (0..rows * cols).map(|i| x[i % rows * cols + i / rows]).collect())
+    }
+
+    fn times(&self, other: &Matrix) -> Matrix {
+        let (m, k, n) = (self.0, self.1, other.1);
+        let at = |i: usize| (0..k).map(|l| self.2[i / n * k + l] * other.2[l * n + i % n]).sum();
+        Matrix(m, n, (0..m * n).map(at).collect())
+    }
+
+    /// `a · self + b · other`
+    fn mix(&self, a: f64, other: &Matrix, b: f64) -> Matrix {
+        Matrix(self.0, self.1, self.2.iter().zip(&other.2).map(|(x, y)| a * x + b * y).collect())
+    }
+}
+
+/// As published: on the transpose where there are more rows than columns.
+fn newton_schulz(g: &Matrix, steps: usize) -> Matrix {
+    let tall = g.0 > g.1;
+    let mut x = if tall { g.t() } else { g.clone() };
+    let norm = x.2.iter().map(|x| x * x).sum::<f64>().sqrt() + 1e-7;
+    x.2.iter_mut().for_each(|x| *x /= norm);
+    for _ in 0..steps {
+        let a = x.times(&x.t());
+        let b = a.mix(-4.7750, &a.times(&a), 2.0315);
+        x = x.mix(3.4445, &b.times(&x), 1.0);
+    }
+    if tall { x.t() } else { x }
+}
+
+fn check(rows: usize, cols: usize, nesterov: bool, muon_steps: usize) {
+    let len = rows * cols;
+    let (lr, mu, decay, clip) = (0.02, 0.95, 0.1, 0.5);
+    let start = noise(len, 1, 1.0);
+    let grads: Vec<Vec<f32>> = (0..muon_steps as u64).map(|step| noise(len, 10 + step, 1.0)).collect();
+    let (mut p, mut momentum) = (wide(&start), vec![0.0; len]);
+    for grad in &grads {
+        let g: Vec<f64> = grad.iter().map(|&g| clip * f64::from(g)).collect();
+        momentum.iter_mut().zip(&g).for_each(|(m, g)| *m = mu * *m + (1.0 - mu) * g);
+        let ahead = |(m, g): (&f64, &f64)| if nesterov { mu * m + (1.0 - mu) * g } else { *m };
+        let update = Matrix(rows, cols, momentum.iter().zip(&g).map(ahead).collect());
+        let update = newton_schulz(&update, 5);
+        let aspect = (rows as f64 / cols as f64).max(1.0).sqrt();
+        p.iter_mut().zip(&update.2).for_each(|(p, u)| *p = *p * (1.0 - lr * decay) - lr * aspect * u);
+    }
+    let muon = Muon {
+        lr: lr as f32,
+        momentum: mu as f32,
+        weight_decay: decay as f32,
+        nesterov,
+        ns_steps: 5,
+        grad_scale: clip as f32,
+    };
+    let run = || {
+        let (mut p, mut momentum) = (start.clone(), vec![0.0; len]);
+        grads.iter().for_each(|grad| muon_step(&mut p, grad, &mut momentum, rows, cols, &muon));
+        [p, momentum]
+    };
+    for (isa, [got_p, got_momentum]) in everywhere(run) {
+        near(isa, "momentum", &got_momentum, &momentum, 1e-6);
+        near(isa, "p", &got_p, &p, 5e-6);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+    #[test]
+    fn steps_equal_the_definition(rows in 1usize..50, cols in 1usize..50, nesterov: bool) {
+        check(rows, cols, nesterov, 3);
+    }
+}
+
+#[test]
+fn larger_matrices_equal_the_definition() {
+    check(200, 90, true, 1);
+    check(90, 200, true, 1);
+}
+
+#[test]
+fn a_zero_gradient_only_decays() {
+    let muon =
+        Muon { lr: 0.5, momentum: 0.9, weight_decay: 0.5, nesterov: true, ns_steps: 5, grad_scale: 1.0 };
+    let (mut p, mut momentum) = ([4.0; 6], [0.0; 6]);
+    muon_step(&mut p, &[0.0; 6], &mut momentum, 2, 3, &muon);
+    assert_eq!((p, momentum), ([3.0; 6], [0.0; 6]));
+}
