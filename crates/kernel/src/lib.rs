@@ -10,6 +10,8 @@ pub mod activation;
 mod arch;
 pub mod attention;
 pub mod buffer;
+pub mod convert;
+pub mod elementwise;
 pub mod embedding;
 pub mod gemm;
 mod lanes;

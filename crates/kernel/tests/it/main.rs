@@ -2,6 +2,8 @@
 
 mod activation;
 mod compare;
+mod convert;
+mod elementwise;
 mod embedding;
 mod loss;
 mod muon;
