@@ -221,6 +221,13 @@ impl<T> Shards<T> {
         Shards { ptr: slice.as_mut_ptr(), len: slice.len() }
     }
 
+    /// The same slice from `start` on.
+    pub(crate) fn tail(&self, start: usize) -> Self {
+        assert!(start <= self.len);
+        // SAFETY: in bounds by the assertion.
+        Shards { ptr: unsafe { self.ptr.add(start) }, len: self.len - start }
+    }
+
     /// The part `start..start+len`.
     ///
     /// # Safety

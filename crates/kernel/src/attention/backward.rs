@@ -30,27 +30,39 @@ pub fn attention_backward(
 ) {
     shape.check(spans, q, k, v);
     shape.check(spans, dq, dk, dv);
-    let size = shape.batch * shape.q_len * shape.heads * shape.head_dim;
-    assert_eq!((out.len(), dout.len()), (size, size), "out and dout must be [B, T, H, D]");
-    assert_eq!(lse.len(), shape.batch * shape.heads * shape.q_len, "lse must be [B, H, T]");
-    let pass = Backward {
-        shape,
-        spans,
-        q,
-        k,
-        v,
-        out,
-        lse,
-        dout,
-        dq: Shards::new(dq),
-        dk: Shards::new(dk),
-        dv: Shards::new(dv),
-    };
-    // A task owns a key-value head of a batch row and all query heads that read it, so every sum has
-    // one owner and a fixed order.
-    parallel_for(shape.batch * shape.kv_heads, |task| {
-        pass.head(task / shape.kv_heads, task % shape.kv_heads);
-    });
+    let (dq, dk, dv) = (Shards::new(dq), Shards::new(dk), Shards::new(dv));
+    Backward { shape, spans, q, k, v, out, lse, dout, dq, dk, dv }.run();
+}
+
+/// [`attention_backward`] for a fused projection: `qkv` and `dqkv` are [B, T, 3C] with C the width of
+/// all heads together. Every value of `dqkv` is overwritten.
+///
+/// # Panics
+/// If the shape isn't that of a fused projection, or a length doesn't fit.
+#[allow(clippy::too_many_arguments, reason = "the operands of the operation's definition")]
+pub fn attention_backward_fused(
+    shape: &AttentionShape,
+    spans: &[Span],
+    qkv: &[f32],
+    out: &[f32],
+    lse: &[f32],
+    dout: &[f32],
+    dqkv: &mut [f32],
+) {
+    let width = shape.heads * shape.head_dim;
+    let stride = 3 * width;
+    assert_eq!((shape.q_stride, shape.k_stride, shape.v_stride), (stride, stride, stride), "strides");
+    assert_eq!((shape.kv_heads, shape.kv_len), (shape.heads, shape.q_len), "one key and value a query");
+    assert_eq!(qkv.len(), shape.batch * shape.q_len * stride, "qkv must be [B, T, 3C]");
+    assert_eq!(qkv.len(), dqkv.len(), "dqkv must be as long as qkv");
+    if qkv.is_empty() {
+        return;
+    }
+    let (q, k, v) = (qkv, &qkv[width..], &qkv[2 * width..]);
+    shape.check(spans, q, k, v);
+    let dq = Shards::new(dqkv);
+    let (dk, dv) = (dq.tail(width), dq.tail(2 * width));
+    Backward { shape, spans, q, k, v, out, lse, dout, dq, dk, dv }.run();
 }
 
 struct Backward<'a> {
@@ -78,6 +90,18 @@ struct Tiles {
 }
 
 impl Backward<'_> {
+    fn run(&self) {
+        let shape = self.shape;
+        let size = shape.batch * shape.q_len * shape.heads * shape.head_dim;
+        assert_eq!((self.out.len(), self.dout.len()), (size, size), "out and dout must be [B, T, H, D]");
+        assert_eq!(self.lse.len(), shape.batch * shape.heads * shape.q_len, "lse must be [B, H, T]");
+        // A task owns a key-value head of a batch row and all query heads that read it, so every sum has
+        // one owner and a fixed order.
+        parallel_for(shape.batch * shape.kv_heads, |task| {
+            self.head(task / shape.kv_heads, task % shape.kv_heads);
+        });
+    }
+
     fn head(&self, batch: usize, kv_head: usize) {
         let (shape, dim) = (self.shape, self.shape.head_dim);
         let mut tiles = Tiles {

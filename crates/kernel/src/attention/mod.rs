@@ -11,7 +11,7 @@
 mod backward;
 mod forward;
 
-pub use backward::attention_backward;
+pub use backward::{attention_backward, attention_backward_fused};
 pub use forward::attention_forward;
 
 /// Queries handled together.
