@@ -1,0 +1,30 @@
+//! Rows of a table by their ids.
+
+use crate::autograd::record;
+use crate::error::TensorError;
+use crate::tensor::Tensor;
+use hearth_kernel::embedding::{embedding_backward, embedding_forward};
+use hearth_kernel::gemm::Write;
+
+/// Row `ids[n]` of `table` [V, C] for each n: [N, C].
+///
+/// # Errors
+/// If the table isn't of two dimensions, or an id lies outside it.
+pub fn embedding(table: &Tensor, ids: &[u32]) -> Result<Tensor, TensorError> {
+    let &[rows, cols] = table.shape() else {
+        return Err(TensorError::shape("embedding", "a table [V, C]", &[table.shape()]));
+    };
+    if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
+        return Err(TensorError::range("embedding", "id", i64::from(*id), rows));
+    }
+    let y = Tensor::filled(&[ids.len(), cols], |y| embedding_forward(table.data(), cols, ids, y));
+    let ids = ids.to_vec();
+    Ok(record(y, &[table], move |dy, grads| {
+        grads.accumulate(0, &[rows, cols], |dtable, write| {
+            if write == Write::Overwrite {
+                dtable.fill(0.0);
+            }
+            embedding_backward(&ids, cols, dy.data(), dtable);
+        });
+    }))
+}

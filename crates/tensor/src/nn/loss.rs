@@ -1,0 +1,157 @@
+//! Cross-entropy, alone and fused with the output head.
+
+use crate::autograd::{record, recording};
+use crate::error::TensorError;
+use crate::tensor::Tensor;
+use hearth_kernel::Buffer;
+use hearth_kernel::gemm::{Mat, MatMut, Write, gemm};
+use hearth_kernel::loss::{CrossEntropy, IGNORED, cross_entropy_backward_in_place, cross_entropy_forward};
+use hearth_kernel::optim::scale;
+use std::ops::Range;
+
+/// Variations on cross-entropy; the default is the plain one.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CrossEntropyOptions {
+    /// Share of the target spread over the whole vocabulary, in 0..1 (Szegedy et al. 2016).
+    pub label_smoothing: f32,
+    /// Weight of log²Z (PaLM, section 5).
+    pub z_loss: f32,
+    /// Rows of logits that exist at once; 0 chooses by the vocabulary.
+    pub chunk: usize,
+}
+
+impl CrossEntropyOptions {
+    fn kernel(&self) -> CrossEntropy {
+        CrossEntropy { label_smoothing: self.label_smoothing, z_loss: self.z_loss }
+    }
+}
+
+/// A loss with what it is a mean of.
+#[derive(Clone, Debug)]
+pub struct LossOutput {
+    /// Mean over the targets that count, in nats; 0 if none does.
+    pub loss: Tensor,
+    /// Targets that count.
+    pub count: usize,
+    /// Sum of their losses, in nats.
+    pub sum: f64,
+}
+
+/// Logits of so many values exist at once, unless one chunk of [`LEAST_ROWS`] is larger.
+const CHUNK_VALUES: usize = 1 << 22;
+/// Fewer rows than this would multiply badly.
+const LEAST_ROWS: usize = 256;
+
+fn check_targets(
+    op: &'static str,
+    targets: &[i32],
+    rows: usize,
+    classes: usize,
+) -> Result<usize, TensorError> {
+    if targets.len() != rows {
+        let expected = format!("{rows} targets, one a row");
+        return Err(TensorError::Shape { op, expected, got: targets.len().to_string() });
+    }
+    let outside = |t: i32| t != IGNORED && usize::try_from(t).map_or(true, |t| t >= classes);
+    match targets.iter().find(|&&t| outside(t)) {
+        Some(&t) => Err(TensorError::range(op, "target", i64::from(t), classes)),
+        None => Ok(targets.iter().filter(|&&t| t != IGNORED).count()),
+    }
+}
+
+fn mean_of(sum: f64, count: usize) -> Tensor {
+    Tensor::scalar(if count == 0 { 0.0 } else { (sum / count as f64) as f32 })
+}
+
+/// Cross-entropy of `logits` [N, V] with `targets` [N], where -1 doesn't count.
+///
+/// # Errors
+/// If the shapes don't agree or a target lies outside V.
+pub fn cross_entropy(
+    logits: &Tensor,
+    targets: &[i32],
+    options: &CrossEntropyOptions,
+) -> Result<LossOutput, TensorError> {
+    let op = "cross_entropy";
+    let &[rows, classes] = logits.shape() else {
+        return Err(TensorError::shape(op, "logits [N, V]", &[logits.shape()]));
+    };
+    let count = check_targets(op, targets, rows, classes)?;
+    let kernel = options.kernel();
+    let mut losses = Buffer::scratch(rows);
+    cross_entropy_forward(logits.data(), classes, targets, &kernel, &mut losses);
+    let sum = losses.iter().map(|&l| f64::from(l)).sum();
+    let (saved, targets) = (logits.detach(), targets.to_vec());
+    let loss = record(mean_of(sum, count), &[logits], move |dy, grads| {
+        let mut d = saved;
+        let factor = dy.data()[0] / count.max(1) as f32;
+        let mut losses = Buffer::scratch(targets.len());
+        cross_entropy_backward_in_place(d.data_mut(), classes, &targets, &kernel, factor, &mut losses);
+        grads.add(0, d);
+    });
+    Ok(LossOutput { loss, count, sum })
+}
+
+/// Cross-entropy of the logits `hidden Wᵀ`: hidden [N, C], weight [V, C], targets [N] where -1 doesn't
+/// count. The logits of only some rows exist at a time; their gradients are computed on the spot.
+///
+/// # Errors
+/// If the shapes don't agree or a target lies outside V.
+pub fn linear_cross_entropy(
+    hidden: &Tensor,
+    weight: &Tensor,
+    targets: &[i32],
+    options: &CrossEntropyOptions,
+) -> Result<LossOutput, TensorError> {
+    let op = "linear_cross_entropy";
+    let mismatch =
+        || TensorError::shape(op, "hidden [N, C] and weight [V, C]", &[hidden.shape(), weight.shape()]);
+    let (&[rows, cols], &[classes, width]) = (hidden.shape(), weight.shape()) else { return Err(mismatch()) };
+    if cols != width || classes == 0 {
+        return Err(mismatch());
+    }
+    let count = check_targets(op, targets, rows, classes)?;
+    let chunk = match options.chunk {
+        0 => (CHUNK_VALUES / classes).max(LEAST_ROWS),
+        rows => rows,
+    };
+    let kernel = options.kernel();
+    let differentiate = recording(&[hidden, weight]);
+    let mut losses = Buffer::scratch(rows);
+    let mut logits = Buffer::scratch(chunk.min(rows) * classes);
+    let mut dhidden = differentiate.then(|| Buffer::scratch(rows * cols));
+    let mut dweight = differentiate.then(|| Buffer::zeros(classes * cols));
+    let w = Mat::new(weight.data(), classes, cols);
+    for start in (0..rows).step_by(chunk) {
+        let part: Range<usize> = start..(start + chunk).min(rows);
+        let n = part.len();
+        let h = Mat::new(&hidden.data()[part.start * cols..part.end * cols], n, cols);
+        let logits = &mut logits[..n * classes];
+        gemm(h, w.t(), MatMut::new(logits, n, classes), Write::Overwrite);
+        let (targets, losses) = (&targets[part.clone()], &mut losses[part.clone()]);
+        let (Some(dhidden), Some(dweight)) = (&mut dhidden, &mut dweight) else {
+            cross_entropy_forward(logits, classes, targets, &kernel, losses);
+            continue;
+        };
+        let factor = 1.0 / count.max(1) as f32;
+        cross_entropy_backward_in_place(logits, classes, targets, &kernel, factor, losses);
+        let d = Mat::new(logits, n, classes);
+        let dh = &mut dhidden[part.start * cols..part.end * cols];
+        gemm(d, w, MatMut::new(dh, n, cols), Write::Overwrite);
+        gemm(d.t(), h, MatMut::new(dweight, classes, cols), Write::Accumulate);
+    }
+    let sum = losses.iter().map(|&l| f64::from(l)).sum();
+    let loss = record(mean_of(sum, count), &[hidden, weight], move |dy, grads| {
+        let factor = dy.data()[0];
+        for (i, (gradient, shape)) in
+            [(dhidden, [rows, cols]), (dweight, [classes, cols])].into_iter().enumerate()
+        {
+            let mut gradient = gradient.expect("computed whenever it is recorded");
+            if factor != 1.0 {
+                scale(&mut gradient, factor);
+            }
+            grads.add(i, Tensor::from_buffer(gradient, &shape));
+        }
+    });
+    Ok(LossOutput { loss, count, sum })
+}

@@ -1,0 +1,15 @@
+//! Coarse operations with hand-written backward passes: what Transformers spend their time in.
+//!
+//! Shape letters: B batch, T time, N rows (B·T), C channels, H heads, D head dimension, V vocabulary.
+
+mod attention;
+mod embedding;
+mod linear;
+mod loss;
+mod norm;
+
+pub use attention::{attention, attention_qkv, rope};
+pub use embedding::embedding;
+pub use linear::{activation, linear, linear_in_out, swiglu};
+pub use loss::{CrossEntropyOptions, LossOutput, cross_entropy, linear_cross_entropy};
+pub use norm::{layer_norm, rms_norm};

@@ -1,0 +1,5 @@
+//! Tests of tensors through their public interface.
+
+mod autograd;
+mod gradcheck;
+mod nn;
