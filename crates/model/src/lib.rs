@@ -1,2 +1,24 @@
-//! Configurations, architectures, weight files and the two executors.
+//! Configurations, architectures, weight files and the two executors. Speaks token ids, never text.
+//!
+//! An architecture is described once, in [`decoder`], as operations on an [`executor::Executor`].
+//! [`tape`] runs the description with automatic differentiation, for training; [`runner`] runs a
+//! recorded plan of it with static buffers and a cache, for inference.
+//!
+//! Shape letters: B batch, T time, N = B·T rows, C hidden size, V vocabulary, H heads, D head size.
 #![forbid(unsafe_code)]
+
+pub mod config;
+pub mod decoder;
+mod error;
+pub mod executor;
+pub mod hf;
+mod plan;
+pub mod runner;
+pub mod tape;
+pub mod weights;
+
+pub use config::{DecoderConfig, Family};
+pub use decoder::Decoder;
+pub use error::ModelError;
+pub use runner::{Feed, Logits, Runner, Sequence};
+pub use weights::{StoredType, Weights, load_folder, save_folder};

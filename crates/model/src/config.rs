@@ -1,0 +1,231 @@
+//! What a decoder looks like: one configuration that is GPT-1, GPT-2, GPT-3, Llama or Qwen3 by its
+//! fields, and the published sizes.
+
+use crate::error::ModelError;
+use hearth_kernel::activation::Activation;
+
+/// The published architectures that a configuration can be saved as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// `openai-gpt` (Radford et al. 2018): learned positions, norms after each residual sum.
+    Gpt1,
+    /// `gpt2` (Radford et al. 2019), and GPT-3 with dense attention: norms before each block.
+    Gpt2,
+    /// `llama` (Touvron et al. 2023): RoPE, RMSNorm, SwiGLU, grouped-query attention.
+    Llama,
+    /// `qwen3` (Yang et al. 2025): Llama with RMSNorm on queries and keys; Hearth's native shape.
+    Qwen3,
+}
+
+impl Family {
+    /// The `model_type` of `config.json`.
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Family::Gpt1 => "openai-gpt",
+            Family::Gpt2 => "gpt2",
+            Family::Llama => "llama",
+            Family::Qwen3 => "qwen3",
+        }
+    }
+
+    /// The `architectures` entry of `config.json`.
+    pub fn class_name(self) -> &'static str {
+        match self {
+            Family::Gpt1 => "OpenAIGPTLMHeadModel",
+            Family::Gpt2 => "GPT2LMHeadModel",
+            Family::Llama => "LlamaForCausalLM",
+            Family::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
+
+    /// Whether linear weights are stored [in, out] (GPT's `Conv1D`) instead of [out, in].
+    pub(crate) fn stores_in_out(self) -> bool {
+        matches!(self, Family::Gpt1 | Family::Gpt2)
+    }
+
+    /// Learned positions, LayerNorm and a plain feed-forward block, as GPT-1 to GPT-3 have.
+    pub fn is_gpt(self) -> bool {
+        self.stores_in_out()
+    }
+}
+
+/// A decoder-only Transformer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DecoderConfig {
+    /// Which published architecture this is.
+    pub family: Family,
+    /// V.
+    pub vocab_size: usize,
+    /// C, the width of the residual stream.
+    pub hidden_size: usize,
+    /// Feed-forward width.
+    pub intermediate_size: usize,
+    /// Number of blocks.
+    pub n_layers: usize,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key-value heads; divides `n_heads`.
+    pub n_kv_heads: usize,
+    /// D.
+    pub head_dim: usize,
+    /// The longest sequence.
+    pub max_positions: usize,
+    /// Epsilon of the norms.
+    pub norm_eps: f32,
+    /// Base of the rotary embedding (RoPE families).
+    pub rope_theta: f32,
+    /// The feed-forward activation of GPT families; the gate's in the others.
+    pub activation: Activation,
+    /// Biases on linear layers, and on the norms of GPT families.
+    pub biases: bool,
+    /// The output head is the embedding table.
+    pub tied_head: bool,
+}
+
+impl DecoderConfig {
+    /// GPT-2's shape at any size.
+    pub fn gpt2(
+        vocab_size: usize,
+        hidden_size: usize,
+        n_layers: usize,
+        n_heads: usize,
+        context: usize,
+    ) -> Self {
+        DecoderConfig {
+            family: Family::Gpt2,
+            vocab_size,
+            hidden_size,
+            intermediate_size: 4 * hidden_size,
+            n_layers,
+            n_heads,
+            n_kv_heads: n_heads,
+            head_dim: hidden_size / n_heads.max(1),
+            max_positions: context,
+            norm_eps: 1e-5,
+            rope_theta: 0.0,
+            activation: Activation::GeluTanh,
+            biases: true,
+            tied_head: true,
+        }
+    }
+
+    /// Hearth's native shape: Qwen3 with heads of 64 (or fewer in a narrow model), as many key-value
+    /// heads as query heads, tied embeddings, and a feed-forward width of 8/3 rounded up to 32.
+    pub fn native(vocab_size: usize, hidden_size: usize, n_layers: usize, context: usize) -> Self {
+        let head_dim = if hidden_size.is_multiple_of(64) && hidden_size > 128 { 64 } else { 32 };
+        let n_heads = (hidden_size / head_dim).max(1);
+        DecoderConfig {
+            family: Family::Qwen3,
+            vocab_size,
+            hidden_size,
+            intermediate_size: (hidden_size * 8 / 3).next_multiple_of(32),
+            n_layers,
+            n_heads,
+            n_kv_heads: n_heads,
+            head_dim,
+            max_positions: context,
+            norm_eps: 1e-6,
+            rope_theta: 10_000.0,
+            activation: Activation::Silu,
+            biases: false,
+            tied_head: true,
+        }
+    }
+
+    /// A published size by name, such as `gpt2-medium` or `gpt3-1.3b`; see [`preset_names`].
+    pub fn preset(name: &str) -> Option<Self> {
+        // Layers, width, heads, context, vocabulary: GPT-1 section 4.1; GPT-2 table 2; GPT-3 table 2.1.
+        // GPT-3 alternates dense and banded attention; these are dense throughout.
+        let (layers, width, heads, context, vocab) = match name {
+            "gpt1" => (12, 768, 12, 512, 40_478),
+            "gpt2" | "gpt2-124m" => (12, 768, 12, 1024, 50_257),
+            "gpt2-medium" => (24, 1024, 16, 1024, 50_257),
+            "gpt2-large" => (36, 1280, 20, 1024, 50_257),
+            "gpt2-xl" => (48, 1600, 25, 1024, 50_257),
+            "gpt3-125m" => (12, 768, 12, 2048, 50_257),
+            "gpt3-350m" => (24, 1024, 16, 2048, 50_257),
+            "gpt3-760m" => (24, 1536, 16, 2048, 50_257),
+            "gpt3-1.3b" => (24, 2048, 32, 2048, 50_257),
+            "gpt3-2.7b" => (32, 2560, 32, 2048, 50_257),
+            "gpt3-6.7b" => (32, 4096, 32, 2048, 50_257),
+            "gpt3-13b" => (40, 5120, 40, 2048, 50_257),
+            "gpt3-175b" => (96, 12_288, 96, 2048, 50_257),
+            _ => return None,
+        };
+        let mut config = Self::gpt2(vocab, width, layers, heads, context);
+        if name == "gpt1" {
+            config.family = Family::Gpt1;
+        }
+        Some(config)
+    }
+
+    /// Checks that the sizes fit together.
+    pub fn validate(&self) -> Result<(), ModelError> {
+        let fail = |problem: String| Err(ModelError::Config { place: "model configuration".into(), problem });
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("n_layers", self.n_layers),
+            ("n_heads", self.n_heads),
+            ("n_kv_heads", self.n_kv_heads),
+            ("head_dim", self.head_dim),
+            ("max_positions", self.max_positions),
+        ];
+        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            return fail(format!("{name} is 0, expected at least 1"));
+        }
+        if !self.n_heads.is_multiple_of(self.n_kv_heads) {
+            return fail(format!(
+                "{} heads can't share {} key-value heads evenly",
+                self.n_heads, self.n_kv_heads
+            ));
+        }
+        if self.family.is_gpt() && self.n_heads * self.head_dim != self.hidden_size {
+            return fail(format!(
+                "a hidden size of {} doesn't split into {} heads; choose a multiple",
+                self.hidden_size, self.n_heads
+            ));
+        }
+        if !self.family.is_gpt() && !self.head_dim.is_multiple_of(2) {
+            return fail(format!("rotary embedding needs an even head_dim, got {}", self.head_dim));
+        }
+        Ok(())
+    }
+
+    /// Floating-point operations to train on one token at context `t`: six for each weight that a
+    /// token multiplies (Kaplan et al. 2020, section 2.1), and the attention products, halved because
+    /// they are causal.
+    pub fn train_flops_per_token(&self, t: usize) -> f64 {
+        let attention = self.n_layers * self.n_heads * self.head_dim * t;
+        6.0 * self.multiplied_weights() as f64 + 6.0 * attention as f64
+    }
+
+    /// Weights in matrices that each token is multiplied with: blocks and output head.
+    pub fn multiplied_weights(&self) -> usize {
+        let (c, f) = (self.hidden_size, self.intermediate_size);
+        let q = self.n_heads * self.head_dim;
+        let kv = self.n_kv_heads * self.head_dim;
+        let mlp = if self.family.is_gpt() { 2 } else { 3 };
+        self.n_layers * (2 * c * q + 2 * c * kv + mlp * c * f) + self.vocab_size * c
+    }
+}
+
+/// The names that [`DecoderConfig::preset`] knows.
+pub fn preset_names() -> &'static [&'static str] {
+    &[
+        "gpt1",
+        "gpt2",
+        "gpt2-medium",
+        "gpt2-large",
+        "gpt2-xl",
+        "gpt3-125m",
+        "gpt3-350m",
+        "gpt3-760m",
+        "gpt3-1.3b",
+        "gpt3-2.7b",
+        "gpt3-6.7b",
+        "gpt3-13b",
+        "gpt3-175b",
+    ]
+}

@@ -1,0 +1,274 @@
+//! `config.json` in and out, as `transformers` writes it.
+//!
+//! Unknown architectures, and settings that would change the result without being understood here,
+//! are errors: a model that loads gives the right logits.
+
+use crate::config::{DecoderConfig, Family};
+use crate::error::ModelError;
+use hearth_kernel::activation::Activation;
+use serde_json::{Value, json};
+
+/// Ids that `config.json` and `generation_config.json` carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpecialIds {
+    /// Starts a text.
+    pub bos: Option<u32>,
+    /// Ends a text.
+    pub eos: Option<u32>,
+}
+
+/// Reads fields of one JSON object, with errors that name the file and the field.
+struct Fields<'a> {
+    place: &'a str,
+    json: &'a Value,
+}
+
+impl Fields<'_> {
+    fn error(&self, problem: String) -> ModelError {
+        ModelError::Config { place: self.place.to_owned(), problem }
+    }
+
+    fn present(&self, name: &str) -> Option<&Value> {
+        self.json.get(name).filter(|v| !v.is_null())
+    }
+
+    fn size(&self, name: &str) -> Result<usize, ModelError> {
+        let value = self.present(name).ok_or_else(|| self.error(format!("{name} is missing")))?;
+        value
+            .as_u64()
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(|| self.error(format!("{name} is {value}, expected a whole number")))
+    }
+
+    fn size_or(&self, name: &str, default: usize) -> Result<usize, ModelError> {
+        if self.present(name).is_some() { self.size(name) } else { Ok(default) }
+    }
+
+    fn number_or(&self, name: &str, default: f32) -> Result<f32, ModelError> {
+        match self.present(name) {
+            None => Ok(default),
+            Some(v) => v
+                .as_f64()
+                .map(|x| x as f32)
+                .ok_or_else(|| self.error(format!("{name} is {v}, expected a number"))),
+        }
+    }
+
+    fn flag_or(&self, name: &str, default: bool) -> Result<bool, ModelError> {
+        match self.present(name) {
+            None => Ok(default),
+            Some(v) => {
+                v.as_bool().ok_or_else(|| self.error(format!("{name} is {v}, expected true or false")))
+            }
+        }
+    }
+
+    fn text_or<'s>(&'s self, name: &str, default: &'s str) -> Result<&'s str, ModelError> {
+        match self.present(name) {
+            None => Ok(default),
+            Some(v) => v.as_str().ok_or_else(|| self.error(format!("{name} is {v}, expected a string"))),
+        }
+    }
+
+    /// Refuses a setting that isn't supported.
+    fn expect_flag(&self, name: &str, wanted: bool) -> Result<(), ModelError> {
+        match self.flag_or(name, wanted)? {
+            found if found == wanted => Ok(()),
+            found => {
+                Err(self.error(format!("{name} is {found}, which isn't supported for this architecture")))
+            }
+        }
+    }
+}
+
+/// Reads a configuration; `place` names the file in errors.
+pub fn config_from_json(place: &str, json: &Value) -> Result<DecoderConfig, ModelError> {
+    let fields = Fields { place, json };
+    let model_type = fields.text_or("model_type", "")?;
+    let config = match model_type {
+        "gpt2" => gpt(&fields, Family::Gpt2),
+        "openai-gpt" => gpt(&fields, Family::Gpt1),
+        "llama" => llama(&fields, Family::Llama),
+        "qwen3" => llama(&fields, Family::Qwen3),
+        other => Err(fields.error(format!(
+            "model_type {other:?} isn't one that runs here\nhint: gpt2, openai-gpt, llama and qwen3 do"
+        ))),
+    }?;
+    config.validate().map_err(|e| fields.error(e.to_string()))?;
+    Ok(config)
+}
+
+fn gpt(fields: &Fields, family: Family) -> Result<DecoderConfig, ModelError> {
+    for name in ["scale_attn_by_inverse_layer_idx", "add_cross_attention"] {
+        fields.expect_flag(name, false)?;
+    }
+    fields.expect_flag("scale_attn_weights", true)?;
+    let (hidden_size, n_heads) = (fields.size("n_embd")?, fields.size("n_head")?);
+    let key = if family == Family::Gpt1 { "afn" } else { "activation_function" };
+    let activation = match (fields.text_or(key, "gelu_new")?, family) {
+        ("gelu_new" | "gelu_pytorch_tanh", _) | ("gelu", Family::Gpt1) => Activation::GeluTanh,
+        ("gelu", _) => Activation::GeluErf,
+        ("relu", _) => Activation::Relu,
+        ("relu2", _) => Activation::Relu2,
+        ("silu" | "swish", _) => Activation::Silu,
+        (other, _) => return Err(fields.error(format!("{key} {other:?} isn't known"))),
+    };
+    Ok(DecoderConfig {
+        family,
+        vocab_size: fields.size("vocab_size")?,
+        hidden_size,
+        intermediate_size: fields.size_or("n_inner", 4 * hidden_size)?,
+        n_layers: fields.size("n_layer")?,
+        n_heads,
+        n_kv_heads: n_heads,
+        head_dim: hidden_size / n_heads.max(1),
+        max_positions: fields.size("n_positions")?,
+        norm_eps: fields.number_or("layer_norm_epsilon", 1e-5)?,
+        rope_theta: 0.0,
+        activation,
+        biases: true,
+        tied_head: fields.flag_or("tie_word_embeddings", true)?,
+    })
+}
+
+fn llama(fields: &Fields, family: Family) -> Result<DecoderConfig, ModelError> {
+    for name in ["attention_bias", "mlp_bias", "use_sliding_window"] {
+        fields.expect_flag(name, false)?;
+    }
+    let activation = fields.text_or("hidden_act", "silu")?;
+    if activation != "silu" {
+        return Err(fields.error(format!("hidden_act {activation:?} isn't supported, only \"silu\" is")));
+    }
+    let (hidden_size, n_heads) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
+    Ok(DecoderConfig {
+        family,
+        vocab_size: fields.size("vocab_size")?,
+        hidden_size,
+        intermediate_size: fields.size("intermediate_size")?,
+        n_layers: fields.size("num_hidden_layers")?,
+        n_heads,
+        n_kv_heads: fields.size_or("num_key_value_heads", n_heads)?,
+        head_dim: fields
+            .size_or("head_dim", if family == Family::Qwen3 { 128 } else { hidden_size / n_heads.max(1) })?,
+        max_positions: fields.size_or("max_position_embeddings", 2048)?,
+        norm_eps: fields.number_or("rms_norm_eps", 1e-6)?,
+        rope_theta: rope_theta(fields)?,
+        activation: Activation::Silu,
+        biases: false,
+        tied_head: fields.flag_or("tie_word_embeddings", false)?,
+    })
+}
+
+/// The base of the rotary embedding, from its own field or from `rope_parameters`; scaled variants
+/// are refused.
+fn rope_theta(fields: &Fields) -> Result<f32, ModelError> {
+    let mut theta = fields.number_or("rope_theta", 10_000.0)?;
+    for name in ["rope_scaling", "rope_parameters"] {
+        let Some(json) = fields.present(name) else { continue };
+        let inner = Fields { place: fields.place, json };
+        let kind = inner.text_or("rope_type", inner.text_or("type", "default")?)?;
+        if kind != "default" {
+            return Err(fields.error(format!("{name} of type {kind:?} isn't supported, only \"default\" is")));
+        }
+        theta = inner.number_or("rope_theta", theta)?;
+    }
+    Ok(theta)
+}
+
+/// Writes a configuration, with the biases of GPT families whether or not they were trained.
+pub fn config_to_json(config: &DecoderConfig, ids: SpecialIds, dtype: &str) -> Value {
+    let mut json = if config.family.is_gpt() { gpt_to_json(config) } else { llama_to_json(config) };
+    json["architectures"] = json!([config.family.class_name()]);
+    json["model_type"] = json!(config.family.model_type());
+    json["vocab_size"] = json!(config.vocab_size);
+    json["tie_word_embeddings"] = json!(config.tied_head);
+    json["bos_token_id"] = json!(ids.bos);
+    json["eos_token_id"] = json!(ids.eos);
+    json["torch_dtype"] = json!(dtype);
+    json["use_cache"] = json!(true);
+    json
+}
+
+fn gpt_to_json(config: &DecoderConfig) -> Value {
+    let activation = match config.activation {
+        Activation::GeluErf => "gelu",
+        Activation::Relu => "relu",
+        Activation::Relu2 => "relu2",
+        Activation::Silu => "silu",
+        _ => "gelu_new",
+    };
+    let key = if config.family == Family::Gpt1 { "afn" } else { "activation_function" };
+    json!({
+        "n_embd": config.hidden_size,
+        "n_head": config.n_heads,
+        "n_layer": config.n_layers,
+        "n_positions": config.max_positions,
+        "n_inner": config.intermediate_size,
+        key: activation,
+        "layer_norm_epsilon": round_trip(config.norm_eps),
+        "attn_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "resid_pdrop": 0.0,
+    })
+}
+
+fn llama_to_json(config: &DecoderConfig) -> Value {
+    json!({
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.n_kv_heads,
+        "head_dim": config.head_dim,
+        "max_position_embeddings": config.max_positions,
+        "rms_norm_eps": round_trip(config.norm_eps),
+        "rope_theta": round_trip(config.rope_theta),
+        "rope_scaling": null,
+        "hidden_act": "silu",
+        "attention_bias": false,
+        "attention_dropout": 0.0,
+        "mlp_bias": false,
+    })
+}
+
+/// The shortest decimal that reads back as the same `f32`, instead of the digits of its widening.
+fn round_trip(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_survive_the_round_trip() {
+        let mut untied = DecoderConfig::native(321, 96, 3, 77);
+        untied.tied_head = false;
+        untied.family = Family::Llama;
+        let gpt1 = DecoderConfig::preset("gpt1").expect("a preset");
+        for config in
+            [DecoderConfig::gpt2(97, 48, 2, 3, 32), DecoderConfig::native(97, 256, 2, 32), untied, gpt1]
+        {
+            let json = config_to_json(&config, SpecialIds::default(), "float32");
+            assert_eq!(config_from_json("config.json", &json).expect("reads back"), config);
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_by_name() {
+        let good = config_to_json(&DecoderConfig::native(97, 256, 2, 32), SpecialIds::default(), "float32");
+        for (key, value, expect) in [
+            ("model_type", json!("mamba"), "model_type \"mamba\""),
+            ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), "rope_scaling of type \"yarn\""),
+            ("attention_bias", json!(true), "attention_bias is true"),
+            ("hidden_size", json!("wide"), "hidden_size is \"wide\", expected a whole number"),
+            ("num_key_value_heads", json!(3), "4 heads can't share 3 key-value heads evenly"),
+            ("hidden_size", Value::Null, "hidden_size is missing"),
+        ] {
+            let mut json = good.clone();
+            json[key] = value;
+            let error = config_from_json("m/config.json", &json).expect_err("refused").to_string();
+            assert!(error.contains(expect) && error.starts_with("m/config.json"), "{error}");
+        }
+    }
+}

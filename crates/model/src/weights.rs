@@ -1,0 +1,271 @@
+//! A model's parameters as tensors: initialised, loaded from safetensors, saved as a folder that
+//! `transformers` opens.
+
+use crate::config::DecoderConfig;
+use crate::decoder::Decoder;
+use crate::error::ModelError;
+use crate::executor::{Init, ParamId, ParamSpec};
+use crate::hf::{SpecialIds, config_from_json, config_to_json};
+use half::{bf16, f16};
+use hearth_kernel::mapped::MappedFile;
+use hearth_tensor::{Rng, Tensor};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// One tensor a parameter, in the order of the decoder's specs.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    tensors: Vec<Tensor>,
+}
+
+/// How weights are stored in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredType {
+    /// 32 bits: the same bits on reload.
+    F32,
+    /// 16 bits with the range of `f32`.
+    Bf16,
+}
+
+impl Weights {
+    /// Random weights, by the specs' [`Init`]s; the same seed gives the same bits. With
+    /// `zero_residual`, projections back into the residual stream start at zero.
+    pub fn init(decoder: &Decoder, seed: u64, zero_residual: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let tensors = decoder.specs().iter().map(|spec| {
+            let tensor = match spec.init {
+                Init::Zeros => Tensor::zeros(&spec.shape),
+                Init::Ones => Tensor::ones(&spec.shape),
+                Init::Residual(_) if zero_residual => Tensor::zeros(&spec.shape),
+                Init::Normal(std) | Init::Residual(std) => Tensor::randn(&spec.shape, std, &mut rng),
+            };
+            tensor.parameter()
+        });
+        Weights { tensors: tensors.collect() }
+    }
+
+    /// Weights given in the order of `decoder.specs()`.
+    ///
+    /// # Errors
+    /// If a tensor's shape isn't its spec's.
+    pub fn from_tensors(decoder: &Decoder, tensors: Vec<Tensor>) -> Result<Self, ModelError> {
+        let problem = |problem| ModelError::Config { place: "weights".into(), problem };
+        if tensors.len() != decoder.specs().len() {
+            return Err(problem(format!(
+                "expected {} tensors, got {}",
+                decoder.specs().len(),
+                tensors.len()
+            )));
+        }
+        for (spec, tensor) in decoder.specs().iter().zip(&tensors) {
+            if tensor.shape() != spec.shape {
+                let got = tensor.shape();
+                return Err(problem(format!("{}: expected shape {:?}, got {got:?}", spec.name, spec.shape)));
+            }
+        }
+        Ok(Weights { tensors: tensors.into_iter().map(|t| t.parameter()).collect() })
+    }
+
+    /// A parameter.
+    pub fn get(&self, id: ParamId) -> &Tensor {
+        &self.tensors[id.0]
+    }
+
+    /// All parameters.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// All parameters, to be updated.
+    pub fn tensors_mut(&mut self) -> &mut [Tensor] {
+        &mut self.tensors
+    }
+
+    /// Loads the weights of `decoder` from a folder's safetensors, one file or sharded.
+    pub fn load(dir: &Path, decoder: &Decoder) -> Result<Self, ModelError> {
+        let files = weight_files(dir)?;
+        let mut found: HashMap<String, Tensor> = HashMap::new();
+        for file in &files {
+            read_file(file, decoder, &mut found)?;
+        }
+        let file = files.first().cloned().unwrap_or_else(|| dir.to_owned());
+        let tensors = decoder.specs().iter().map(|spec| {
+            found.remove(&spec.name).map(|t| t.parameter()).ok_or_else(|| ModelError::Weights {
+                file: file.clone(),
+                problem: format!("no tensor {}, expected shape {:?}", spec.name, spec.shape),
+            })
+        });
+        Ok(Weights { tensors: tensors.collect::<Result<_, _>>()? })
+    }
+
+    /// Writes `model.safetensors` and returns the configuration that it stands for: GPT families
+    /// trained without biases gain zero ones, which `transformers` expects.
+    fn save(&self, path: &Path, decoder: &Decoder, dtype: StoredType) -> Result<DecoderConfig, ModelError> {
+        let mut config = decoder.config().clone();
+        config.biases |= config.family.is_gpt();
+        let published = Decoder::new(config.clone())?;
+        let trained: HashMap<&str, &Tensor> =
+            decoder.specs().iter().map(|s| s.name.as_str()).zip(&self.tensors).collect();
+        let bytes: Vec<(&ParamSpec, Vec<u8>)> = published
+            .specs()
+            .iter()
+            .map(|spec| {
+                let bytes = match trained.get(spec.name.as_str()) {
+                    Some(tensor) => encode(tensor.data(), dtype),
+                    None => encode(&vec![0.0; spec.shape.iter().product()], dtype),
+                };
+                (spec, bytes)
+            })
+            .collect();
+        let stored = if dtype == StoredType::F32 { Dtype::F32 } else { Dtype::BF16 };
+        let weights_error = |problem: String| ModelError::Weights { file: path.to_owned(), problem };
+        let mut views = Vec::with_capacity(bytes.len());
+        for (spec, bytes) in &bytes {
+            let view = TensorView::new(stored, spec.shape.clone(), bytes);
+            views.push((spec.name.as_str(), view.map_err(|e| weights_error(e.to_string()))?));
+        }
+        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        let blob = safetensors::serialize(views, Some(metadata)).map_err(|e| weights_error(e.to_string()))?;
+        write_whole(path, &blob)?;
+        Ok(config)
+    }
+}
+
+/// Opens a model folder: its description and its weights.
+pub fn load_folder(dir: &Path) -> Result<(Decoder, Weights), ModelError> {
+    let path = dir.join("config.json");
+    if !path.is_file() {
+        return Err(ModelError::NotAModel { folder: dir.to_owned(), missing: "config.json" });
+    }
+    let text = fs_err::read_to_string(&path)?;
+    let place = path.display().to_string();
+    let json: Value = serde_json::from_str(&text)
+        .map_err(|e| ModelError::Config { place: place.clone(), problem: format!("not JSON: {e}") })?;
+    let decoder = Decoder::new(config_from_json(&place, &json)?)?;
+    let weights = Weights::load(dir, &decoder)?;
+    Ok((decoder, weights))
+}
+
+/// Writes `config.json`, `generation_config.json` and `model.safetensors`; `config.json` comes last,
+/// so a folder that has one is whole.
+pub fn save_folder(
+    dir: &Path,
+    decoder: &Decoder,
+    weights: &Weights,
+    ids: SpecialIds,
+    dtype: StoredType,
+) -> Result<(), ModelError> {
+    fs_err::create_dir_all(dir)?;
+    let config = weights.save(&dir.join("model.safetensors"), decoder, dtype)?;
+    let generation = json!({ "bos_token_id": ids.bos, "eos_token_id": ids.eos, "do_sample": true });
+    write_json(&dir.join("generation_config.json"), &generation)?;
+    let name = if dtype == StoredType::F32 { "float32" } else { "bfloat16" };
+    write_json(&dir.join("config.json"), &config_to_json(&config, ids, name))
+}
+
+fn write_json(path: &Path, json: &Value) -> Result<(), ModelError> {
+    let text = serde_json::to_string_pretty(json).map_err(std::io::Error::from)?;
+    write_whole(path, (text + "\n").as_bytes())
+}
+
+/// Replaces a file whole: written beside, synced, renamed.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    let with_path = |e: std::io::Error| std::io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(with_path)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(with_path)?;
+    file.persist(path).map_err(|e| with_path(e.error))?;
+    Ok(())
+}
+
+/// The folder's weight files: `model.safetensors`, or the shards that its index names.
+fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let single = dir.join("model.safetensors");
+    if single.is_file() {
+        return Ok(vec![single]);
+    }
+    let index = dir.join("model.safetensors.index.json");
+    if !index.is_file() {
+        return Err(ModelError::NotAModel { folder: dir.to_owned(), missing: "model.safetensors" });
+    }
+    let place = || index.display().to_string();
+    let json: Value = serde_json::from_str(&fs_err::read_to_string(&index)?)
+        .map_err(|e| ModelError::Config { place: place(), problem: format!("not JSON: {e}") })?;
+    let map = json["weight_map"]
+        .as_object()
+        .ok_or_else(|| ModelError::Config { place: place(), problem: "no weight_map".into() })?;
+    let mut files: BTreeMap<PathBuf, ()> = BTreeMap::new();
+    for name in map.values().filter_map(Value::as_str) {
+        // A shard is a file in the folder, never a path out of it.
+        if Path::new(name).file_name() != Some(name.as_ref()) {
+            return Err(ModelError::Config {
+                place: place(),
+                problem: format!("shard name {name:?} is a path"),
+            });
+        }
+        files.insert(dir.join(name), ());
+    }
+    Ok(files.into_keys().collect())
+}
+
+/// Adds a file's tensors to `found`, under the decoder's names.
+fn read_file(file: &Path, decoder: &Decoder, found: &mut HashMap<String, Tensor>) -> Result<(), ModelError> {
+    let problem = |problem: String| ModelError::Weights { file: file.to_owned(), problem };
+    let mapped = MappedFile::open(file)?;
+    let parsed = SafeTensors::deserialize(mapped.bytes())
+        .map_err(|e| problem(format!("not a whole safetensors file: {e}")))?;
+    let specs: HashMap<&str, &ParamSpec> = decoder.specs().iter().map(|s| (s.name.as_str(), s)).collect();
+    for (name, view) in parsed.tensors() {
+        let Some(spec) = find_spec(&specs, &name) else {
+            if is_redundant(&name, decoder.config()) {
+                continue;
+            }
+            return Err(problem(format!(
+                "tensor {name} belongs to no part of a {} of this configuration",
+                decoder.config().family.model_type()
+            )));
+        };
+        if view.shape() != spec.shape {
+            return Err(problem(format!("{name}: expected shape {:?}, got {:?}", spec.shape, view.shape())));
+        }
+        let values = decode(&view)
+            .ok_or_else(|| problem(format!("{name}: expected F32, F16 or BF16, got {:?}", view.dtype())))?;
+        found.insert(spec.name.clone(), Tensor::from_vec(values, &spec.shape)?);
+    }
+    Ok(())
+}
+
+/// A parameter by its name, with or without the prefix of the model class.
+fn find_spec<'a>(specs: &HashMap<&str, &'a ParamSpec>, name: &str) -> Option<&'a ParamSpec> {
+    let prefixed = ["transformer.", "model."].map(|prefix| format!("{prefix}{name}"));
+    specs.get(name).or_else(|| prefixed.iter().find_map(|n| specs.get(n.as_str()))).copied()
+}
+
+/// Tensors that carry nothing: causal masks, tables of frequencies, a tied head written twice.
+fn is_redundant(name: &str, config: &DecoderConfig) -> bool {
+    [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"].iter().any(|end| name.ends_with(end))
+        || (config.tied_head && name == "lm_head.weight")
+}
+
+fn decode(view: &TensorView) -> Option<Vec<f32>> {
+    let bytes = view.data();
+    let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+    match view.dtype() {
+        Dtype::F32 => {
+            Some(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        }
+        Dtype::F16 => Some(pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect()),
+        Dtype::BF16 => Some(pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect()),
+        _ => None,
+    }
+}
+
+fn encode(values: &[f32], dtype: StoredType) -> Vec<u8> {
+    match dtype {
+        StoredType::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        StoredType::Bf16 => values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
+    }
+}
