@@ -1,0 +1,176 @@
+//! Optimisers over a model's weights: AdamW for everything, or Muon for the matrices of linear layers
+//! with AdamW for embeddings and vectors.
+
+use crate::error::TrainError;
+use hearth_kernel::Buffer;
+use hearth_kernel::muon::{Muon, muon_step};
+use hearth_kernel::optim::{AdamW, adamw_step, sum_of_squares};
+use hearth_model::Weights;
+use hearth_model::executor::{ParamSpec, Role};
+use serde::{Deserialize, Serialize};
+
+/// Which optimiser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// Loshchilov & Hutter 2019, for every parameter.
+    Adamw,
+    /// Jordan et al. 2024 for matrices; AdamW for embeddings, output head and vectors.
+    Muon,
+}
+
+/// Settings of the optimiser; rates are peaks that the schedule multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerSettings {
+    /// Which one.
+    pub kind: OptimizerKind,
+    /// AdamW's rate: for everything, or for vectors beside Muon.
+    pub lr: f32,
+    /// AdamW's rate for embeddings and head beside Muon.
+    pub embedding_lr: f32,
+    /// Muon's rate.
+    pub muon_lr: f32,
+    /// Muon's momentum.
+    pub momentum: f32,
+    /// AdamW's first decay.
+    pub beta1: f32,
+    /// AdamW's second decay.
+    pub beta2: f32,
+    /// AdamW's epsilon.
+    pub eps: f32,
+    /// Decoupled weight decay, on everything with two dimensions.
+    pub weight_decay: f32,
+    /// Gradients are scaled down to this global norm; 0 turns clipping off.
+    pub clip: f32,
+}
+
+impl Default for OptimizerSettings {
+    fn default() -> Self {
+        OptimizerSettings {
+            kind: OptimizerKind::Muon,
+            lr: 2e-3,
+            embedding_lr: 6e-3,
+            muon_lr: 0.02,
+            momentum: 0.95,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            clip: 1.0,
+        }
+    }
+}
+
+/// What an optimiser remembers of one parameter.
+#[derive(Clone, Debug)]
+pub enum Moments {
+    /// First and second moments.
+    Adam(Buffer<f32>, Buffer<f32>),
+    /// Muon's momentum.
+    Muon(Buffer<f32>),
+}
+
+/// An optimiser with its state.
+#[derive(Debug)]
+pub struct Optimizer {
+    settings: OptimizerSettings,
+    moments: Vec<Moments>,
+    roles: Vec<Role>,
+    steps: u64,
+}
+
+impl Optimizer {
+    /// A fresh state for the parameters of `specs`.
+    pub fn new(settings: OptimizerSettings, specs: &[ParamSpec]) -> Self {
+        let moments = specs.iter().map(|spec| {
+            let zeros = || Buffer::zeros(spec.shape.iter().product());
+            match (settings.kind, spec.role) {
+                (OptimizerKind::Muon, Role::Matrix) => Moments::Muon(zeros()),
+                _ => Moments::Adam(zeros(), zeros()),
+            }
+        });
+        Optimizer {
+            settings,
+            moments: moments.collect(),
+            roles: specs.iter().map(|s| s.role).collect(),
+            steps: 0,
+        }
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The state, a parameter each, for checkpoints.
+    pub fn moments(&self) -> &[Moments] {
+        &self.moments
+    }
+
+    /// The state, to be restored.
+    pub fn restore(
+        &mut self,
+        steps: u64,
+        mut fill: impl FnMut(usize, &mut Moments) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
+        self.steps = steps;
+        self.moments.iter_mut().enumerate().try_for_each(|(i, moments)| fill(i, moments))
+    }
+
+    /// Updates every parameter that has a gradient, clears the gradients, and returns their global
+    /// norm from before clipping.
+    ///
+    /// # Errors
+    /// If the norm isn't finite; the weights are untouched then.
+    pub fn step(&mut self, weights: &mut Weights, factor: f32) -> Result<f32, TrainError> {
+        let gradients: Vec<_> = weights.tensors().iter().map(|t| t.take_grad()).collect();
+        let squares: f64 = gradients.iter().flatten().map(|g| sum_of_squares(g.data())).sum();
+        let norm = squares.sqrt() as f32;
+        if !norm.is_finite() {
+            return Err(TrainError::NotFinite { what: "the gradient's norm", step: self.steps });
+        }
+        let s = self.settings;
+        // PyTorch's `clip_grad_norm_`.
+        let grad_scale = if s.clip > 0.0 { (s.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
+        self.steps += 1;
+        for (i, tensor) in weights.tensors_mut().iter_mut().enumerate() {
+            let Some(gradient) = &gradients[i] else { continue };
+            let (rows, cols) = match *tensor.shape() {
+                [rows, cols] => (rows, cols),
+                _ => (1, tensor.len()),
+            };
+            match &mut self.moments[i] {
+                Moments::Muon(momentum) => {
+                    let muon = Muon {
+                        lr: s.muon_lr * factor,
+                        momentum: s.momentum,
+                        weight_decay: s.weight_decay,
+                        nesterov: true,
+                        ns_steps: 5,
+                        grad_scale,
+                    };
+                    muon_step(tensor.data_mut(), gradient.data(), momentum, rows, cols, &muon);
+                }
+                Moments::Adam(m, v) => {
+                    let role = self.roles[i];
+                    let peak = match (s.kind, role) {
+                        (OptimizerKind::Muon, Role::Embedding) => s.embedding_lr,
+                        _ => s.lr,
+                    };
+                    let adamw = AdamW {
+                        lr: peak * factor,
+                        beta1: s.beta1,
+                        beta2: s.beta2,
+                        eps: s.eps,
+                        weight_decay: if role == Role::Vector { 0.0 } else { s.weight_decay },
+                        step: self.steps,
+                        grad_scale,
+                    };
+                    adamw_step(tensor.data_mut(), gradient.data(), m, v, &adamw);
+                }
+            }
+        }
+        Ok(norm)
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests of training through its public interface.
+
+mod bench;
+mod golden;
