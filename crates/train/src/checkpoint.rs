@@ -26,8 +26,21 @@ pub struct RunState {
     pub batches: hearth_data::BatchState,
     /// Hash of the tokenizer that the shards were made with.
     pub tokenizer_hash: String,
-    /// Hash of the training shards.
+    /// Hashes of the shards.
     pub data_hash: String,
+    /// The files that the shards were made from.
+    pub sources: Vec<SourceFile>,
+}
+
+/// A file that a model was trained on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFile {
+    /// Its name, without the folders that lead to it.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Of its bytes, in hexadecimal.
+    pub sha256: String,
 }
 
 /// The checkpoints of a run.
@@ -37,6 +50,8 @@ pub struct Checkpoints {
     keep: usize,
 }
 
+/// How a folder that is being written is named.
+const PARTIAL: &str = ".writing-";
 const STATE: &str = "state.json";
 const TENSORS: &str = "state.safetensors";
 
@@ -44,6 +59,19 @@ impl Checkpoints {
     /// The checkpoints under a run's folder, of which the last `keep` stay.
     pub fn new(run: &Path, keep: usize) -> Self {
         Checkpoints { dir: run.join("checkpoints"), keep: keep.max(1) }
+    }
+
+    /// Removes what a run that was killed left half-written.
+    pub fn sweep(&self) -> Result<(), TrainError> {
+        if self.dir.is_dir() {
+            for entry in fs_err::read_dir(&self.dir)? {
+                let path = entry?.path();
+                if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(PARTIAL)) {
+                    fs_err::remove_dir_all(path)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// All whole checkpoints, oldest first.
@@ -79,7 +107,7 @@ impl Checkpoints {
         fs_err::create_dir_all(&self.dir)?;
         let name = format!("step-{:08}", state.step);
         let target = self.dir.join(&name);
-        let temporary = tempfile::Builder::new().prefix(".writing-").tempdir_in(&self.dir)?;
+        let temporary = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(&self.dir)?;
         write_synced(&temporary.path().join(TENSORS), &tensors_blob(decoder, weights, optimizer, &target)?)?;
         let json = serde_json::to_vec_pretty(state).map_err(std::io::Error::from)?;
         write_synced(&temporary.path().join(STATE), &json)?;

@@ -36,9 +36,23 @@ pub enum TrainError {
         /// What was found and expected.
         problem: String,
     },
+    /// A folder that can't take this run.
+    #[error("{folder}: {problem}", folder = folder.display())]
+    Folder {
+        /// The run's folder.
+        folder: PathBuf,
+        /// What was found, and what to do.
+        problem: String,
+    },
+    /// The curves couldn't be drawn.
+    #[error("drawing the curves: {problem}")]
+    Plot {
+        /// What the plotting library says.
+        problem: String,
+    },
     /// The run went wrong numerically.
     #[error(
-        "{what} is not a finite number at step {step}\nhint: the last checkpoint is good; resume from it with a lower learning rate"
+        "{what} is not a finite number at step {step}\nhint: the last checkpoint is good; a lower learning rate or a longer warm-up usually helps"
     )]
     NotFinite {
         /// What isn't finite.
@@ -53,7 +67,7 @@ impl TrainError {
     pub fn is_usage(&self) -> bool {
         match self {
             TrainError::Data(e) => e.kind() == hearth_data::ErrorKind::Input,
-            TrainError::Recipe { .. } | TrainError::Checkpoint { .. } => true,
+            TrainError::Recipe { .. } | TrainError::Checkpoint { .. } | TrainError::Folder { .. } => true,
             TrainError::Model(e) => !matches!(e, hearth_model::ModelError::Io(_)),
             TrainError::Tokenizer(e) => e.is_input_error(),
             _ => false,

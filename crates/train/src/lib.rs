@@ -6,9 +6,15 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod card;
 pub mod checkpoint;
+pub mod curves;
 mod error;
+pub mod evaluate;
 pub mod optimizer;
+pub mod power;
+pub mod prepare;
+pub mod pretrain;
 pub mod recipe;
 pub mod runlog;
 pub mod schedule;

@@ -7,6 +7,7 @@ use crate::schedule::ScheduleKind;
 use hearth_kernel::activation::Activation;
 use hearth_model::config::{DecoderConfig, Family, preset_names};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A pretraining run.
@@ -276,7 +277,36 @@ impl Recipe {
         train.checkpoint_every.get_or_insert(steps.div_ceil(5));
     }
 
-    fn check(&self) -> Result<(), TrainError> {
+    /// The keys in which two resolved recipes differ, as `key: here, there`. What only concerns
+    /// looking on (samples, how many checkpoints are kept) may differ.
+    pub fn differences(&self, other: &Recipe) -> Vec<String> {
+        let free = ["train.prompts", "train.sample_every", "train.keep_checkpoints", "train.minutes"];
+        let (here, there) = (self.flattened(), other.flattened());
+        let keys: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
+        let show = |value: Option<&toml::Value>| value.map_or("nothing".to_owned(), ToString::to_string);
+        keys.into_iter()
+            .filter(|key| !free.contains(&key.as_str()) && here.get(*key) != there.get(*key))
+            .map(|key| format!("{key}: {}, now {}", show(here.get(key)), show(there.get(key))))
+            .collect()
+    }
+
+    /// Every key with its section, and its value.
+    fn flattened(&self) -> BTreeMap<String, toml::Value> {
+        let table = toml::Table::try_from(self).expect("a recipe is representable as TOML");
+        let mut flat = BTreeMap::new();
+        for (section, value) in table {
+            match value {
+                toml::Value::Table(keys) => {
+                    flat.extend(keys.into_iter().map(|(key, value)| (format!("{section}.{key}"), value)));
+                }
+                value => drop(flat.insert(section, value)),
+            }
+        }
+        flat
+    }
+
+    /// Refuses settings that make no sense together.
+    pub fn check(&self) -> Result<(), TrainError> {
         let train = &self.train;
         let problem = if train.batch == Some(0) || train.accumulate == 0 {
             "train.batch and train.accumulate must be at least 1"

@@ -1,6 +1,7 @@
 //! `run.jsonl`: one event a line, appended as it happens, so that a run that dies has told all it did.
 
 use fs_err::{File, OpenOptions};
+use hearth_tokenizer::replace_file;
 use serde::{Deserialize, Serialize};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
@@ -96,24 +97,24 @@ impl RunLog {
     /// that will be done again.
     pub fn open(path: &Path, step: u64) -> io::Result<Self> {
         let kept: Vec<Record> = if step > 0 { read(path)? } else { Vec::new() };
-        let mut file = File::create(path)?;
+        let mut text = Vec::new();
         for record in kept.iter().filter(|r| r.step().is_none_or(|s| s <= step)) {
-            write_line(&mut file, record)?;
+            text.append(&mut line_of(record)?);
         }
-        drop(file);
+        replace_file(path, &text)?;
         Ok(RunLog { file: OpenOptions::new().append(true).open(path)? })
     }
 
     /// Appends a line.
     pub fn write(&mut self, record: &Record) -> io::Result<()> {
-        write_line(&mut self.file, record)
+        self.file.write_all(&line_of(record)?)
     }
 }
 
-fn write_line(file: &mut File, record: &Record) -> io::Result<()> {
-    let mut line = serde_json::to_string(record)?;
-    line.push('\n');
-    file.write_all(line.as_bytes())
+fn line_of(record: &Record) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(record)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 impl Record {

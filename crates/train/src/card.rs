@@ -1,0 +1,89 @@
+//! The model folder at the end of a run, with its card: `hearth.json` says what the model was trained
+//! on, how, and what came of it.
+
+use crate::checkpoint::SourceFile;
+use crate::error::TrainError;
+use crate::pretrain::Summary;
+use crate::recipe::Recipe;
+use crate::prepare::Prepared;
+use hearth_model::hf::SpecialIds;
+use hearth_model::{Decoder, StoredType, Weights, save_folder};
+use hearth_tokenizer::replace_file;
+use serde_json::json;
+use std::path::Path;
+
+/// What the card tells.
+#[derive(Debug)]
+pub struct Card<'a> {
+    /// As resolved.
+    pub recipe: &'a Recipe,
+    /// Tokenizer and shards.
+    pub prepared: &'a Prepared,
+    /// The architecture.
+    pub decoder: &'a Decoder,
+    /// What came of it.
+    pub summary: &'a Summary,
+    /// The files that were read.
+    pub sources: &'a [SourceFile],
+    /// Energy of the processor's package over the run, where the machine tells.
+    pub joules: Option<f64>,
+}
+
+/// Writes `hearth.json`, then the model; each file whole, `config.json` last.
+pub fn save_model(dir: &Path, weights: &Weights, card: &Card) -> Result<(), TrainError> {
+    let text = serde_json::to_string_pretty(&card.to_json()).map_err(std::io::Error::from)?;
+    replace_file(&dir.join("hearth.json"), (text + "\n").as_bytes())?;
+    let tokenizer = &card.prepared.tokenizer;
+    let ids = SpecialIds { bos: tokenizer.bos(), eos: tokenizer.eos() };
+    Ok(save_folder(dir, card.decoder, weights, ids, StoredType::F32)?)
+}
+
+impl Card<'_> {
+    fn to_json(&self) -> serde_json::Value {
+        let (training, heldout) = (self.prepared.training.header(), self.prepared.heldout.header());
+        let (config, summary) = (self.decoder.config(), self.summary);
+        let shard = |header: &hearth_data::ShardHeader| {
+            json!({
+                "documents": header.documents,
+                "tokens": header.tokens,
+                "text_bytes": header.text_bytes,
+                "sha256": header.sha256,
+            })
+        };
+        json!({
+            "made_by": concat!("hearth ", env!("CARGO_PKG_VERSION")),
+            "task": "pretrain",
+            "data": { "files": self.sources, "training": shard(training), "heldout": shard(heldout) },
+            "tokenizer": {
+                "sha256": self.prepared.tokenizer.hash(),
+                "vocab_size": self.prepared.tokenizer.vocab_size(),
+            },
+            "model": {
+                "architecture": config.family.model_type(),
+                "parameters": self.decoder.n_params(),
+                "train_flops_per_token": config.train_flops_per_token(config.max_positions),
+            },
+            "recipe": self.recipe,
+            "seed": self.recipe.seed,
+            "training": {
+                "steps": summary.steps.0,
+                "tokens": summary.tokens,
+                "seconds": summary.seconds,
+                "threads": hearth_kernel::pool::threads(),
+                "instructions": format!("{:?}", hearth_kernel::current_isa()),
+                "energy_joules": self.joules,
+            },
+            "metrics": {
+                "val_loss": summary.heldout.loss(),
+                "val_perplexity": summary.heldout.perplexity(),
+                "val_bits_per_byte": summary.heldout.bits_per_byte(),
+                "val_tokens": summary.heldout.tokens,
+                "ngram": summary.ngram.map(|n| json!({
+                    "order": n.order,
+                    "val_loss": n.loss,
+                    "val_bits_per_byte": n.bits_per_byte,
+                })),
+            },
+        })
+    }
+}
