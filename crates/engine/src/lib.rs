@@ -1,2 +1,40 @@
-//! A model with its tokenizer: sessions, samplers, text in and text out.
+//! A model with its tokenizer: text in, text out, synchronously.
+//!
+//! An [`Engine`] holds both. [`Engine::generate`] continues prompts, several at once, and hands out
+//! text as it comes; a [`Sampler`] chooses each token. [`Engine::score_text`] tells how well the
+//! model predicts a text.
+//!
+//! ```no_run
+//! use hearth_engine::{Engine, Event, Request, Sampling};
+//! use std::ops::ControlFlow;
+//!
+//! let mut engine = Engine::open("my-model".as_ref())?;
+//! let mut request = Request::new("Once upon a time", 100);
+//! request.sampling = Sampling { temperature: 0.8, top_p: 0.95, seed: 7, ..Sampling::default() };
+//! request.stop = vec!["The end".into()];
+//! engine.generate(&[request], |event| {
+//!     if let Event::Text { text, .. } = event {
+//!         print!("{text}");
+//!     }
+//!     ControlFlow::Continue(())
+//! })?;
+//! # Ok::<(), hearth_engine::EngineError>(())
+//! ```
+//!
+//! Shape letters: V vocabulary, T tokens of a sequence.
 #![forbid(unsafe_code)]
+
+mod engine;
+mod error;
+mod generate;
+mod sampler;
+mod score;
+mod special;
+mod stream;
+
+pub use engine::Engine;
+pub use error::{EngineError, Result};
+pub use generate::{Completion, Event, FinishReason, Prompt, Request, Timings};
+pub use sampler::{Sampler, Sampling};
+pub use score::{Score, ScoreProgress};
+pub use special::SpecialRules;

@@ -49,7 +49,9 @@ impl Decoder {
         let mut specs = Specs { list: Vec::new(), config: &config };
         let (c, v) = (config.hidden_size, config.vocab_size);
         let names = Names::of(config.family);
-        let tokens = specs.add(names.tokens.into(), &[v, c], Init::Normal(0.02), Role::Embedding);
+        // A native table that isn't the head too starts at the scale that the norms keep.
+        let scale = if config.family.is_gpt() || config.tied_head { 0.02 } else { 1.0 };
+        let tokens = specs.add(names.tokens.into(), &[v, c], Init::Normal(scale), Role::Embedding);
         let positions = names.positions.map(|name| {
             specs.add(name.into(), &[config.max_positions, c], Init::Normal(0.02), Role::Embedding)
         });
@@ -58,7 +60,7 @@ impl Decoder {
         let head = if config.tied_head {
             Linear { weight: tokens, bias: None, inputs: c, outputs: v, in_out: false }
         } else {
-            let weight = specs.add("lm_head.weight".into(), &[v, c], Init::Normal(0.02), Role::Embedding);
+            let weight = specs.add("lm_head.weight".into(), &[v, c], Init::Residual(0.02), Role::Head);
             Linear { weight, bias: None, inputs: c, outputs: v, in_out: false }
         };
         let specs = specs.list;

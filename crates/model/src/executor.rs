@@ -25,8 +25,10 @@ pub enum Init {
 /// What a parameter is, which decides its optimiser and its weight decay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A lookup table, or an output head.
+    /// A lookup table, which may be the output head too.
     Embedding,
+    /// An output head of its own.
+    Head,
     /// A matrix of a linear layer.
     Matrix,
     /// A norm's scale or a bias.

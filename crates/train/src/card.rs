@@ -3,9 +3,9 @@
 
 use crate::checkpoint::SourceFile;
 use crate::error::TrainError;
+use crate::prepare::Prepared;
 use crate::pretrain::Summary;
 use crate::recipe::Recipe;
-use crate::prepare::Prepared;
 use hearth_model::hf::SpecialIds;
 use hearth_model::{Decoder, StoredType, Weights, save_folder};
 use hearth_tokenizer::replace_file;

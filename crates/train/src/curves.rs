@@ -119,7 +119,8 @@ mod tests {
     #[test]
     fn curves_show_every_series_and_stay_small() {
         let steps: Vec<_> = (0..5000).map(|i| (f64::from(i), 8.0 - f64::from(i) / 1000.0)).collect();
-        let svg = render(&smooth(&steps), &[(0.0, 8.1), (2500.0, 5.6), (4999.0, 3.2)], Some((5, 4.0))).expect("draws");
+        let svg = render(&smooth(&steps), &[(0.0, 8.1), (2500.0, 5.6), (4999.0, 3.2)], Some((5, 4.0)))
+            .expect("draws");
         for label in ["training", "held out", "5-gram (Kneser-Ney), held out", "step"] {
             assert!(svg.contains(label), "no {label}");
         }

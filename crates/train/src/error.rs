@@ -17,6 +17,9 @@ pub enum TrainError {
     /// The tokenizer, or its files.
     #[error(transparent)]
     Tokenizer(#[from] hearth_tokenizer::TokenizerError),
+    /// Drawing a sample.
+    #[error(transparent)]
+    Engine(#[from] hearth_engine::EngineError),
     /// An operation on tensors.
     #[error(transparent)]
     Tensor(#[from] hearth_tensor::TensorError),

@@ -27,8 +27,10 @@ pub struct OptimizerSettings {
     pub kind: OptimizerKind,
     /// AdamW's rate: for everything, or for vectors beside Muon.
     pub lr: f32,
-    /// AdamW's rate for embeddings and head beside Muon.
+    /// AdamW's rate for embeddings beside Muon.
     pub embedding_lr: f32,
+    /// AdamW's rate for a head of its own beside Muon.
+    pub head_lr: f32,
     /// Muon's rate.
     pub muon_lr: f32,
     /// Muon's momentum.
@@ -51,6 +53,7 @@ impl Default for OptimizerSettings {
             kind: OptimizerKind::Muon,
             lr: 2e-3,
             embedding_lr: 6e-3,
+            head_lr: 6e-3,
             muon_lr: 0.02,
             momentum: 0.95,
             beta1: 0.9,
@@ -156,6 +159,7 @@ impl Optimizer {
                     let role = self.roles[i];
                     let peak = match (s.kind, role) {
                         (OptimizerKind::Muon, Role::Embedding) => s.embedding_lr,
+                        (OptimizerKind::Muon, Role::Head) => s.head_lr,
                         _ => s.lr,
                     };
                     let adamw = AdamW {

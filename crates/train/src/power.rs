@@ -46,7 +46,8 @@ impl PowerMeter {
         for zone in &mut self.zones {
             let now = read_number(zone.counter.clone())?;
             // The counter starts again at its range.
-            microjoules += if now >= zone.last_uj { now - zone.last_uj } else { now + zone.range_uj - zone.last_uj };
+            microjoules +=
+                if now >= zone.last_uj { now - zone.last_uj } else { now + zone.range_uj - zone.last_uj };
             zone.last_uj = now;
         }
         let seconds = self.last.elapsed().as_secs_f64();

@@ -46,8 +46,9 @@ fn files_of(recipe: &Recipe, observer: &mut dyn Observer) -> Result<Vec<PathBuf>
     if files.is_empty() {
         return Err(TrainError::Recipe {
             place: "recipe".into(),
-            problem: "data.files names nothing to train on\nhint: give --data FILE, or name files in the recipe"
-                .into(),
+            problem:
+                "data.files names nothing to train on\nhint: give --data FILE, or name files in the recipe"
+                    .into(),
         });
     }
     Ok(files)
@@ -88,7 +89,8 @@ pub fn prepare(
     let tokenizer = match tokenizer_for(recipe, &corpus, &holdout, observer) {
         Err(error) if is_empty_part(&error) => {
             holdout = Holdout::LastFraction(recipe.data.holdout);
-            observer.stage("too few documents to hold some out by hash: holding out the end of the text instead");
+            observer
+                .stage("too few documents to hold some out by hash: holding out the end of the text instead");
             tokenizer_for(recipe, &corpus, &holdout, observer)?
         }
         other => other?,

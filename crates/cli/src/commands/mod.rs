@@ -1,0 +1,10 @@
+//! One file a subcommand.
+
+pub mod bench;
+pub mod doctor;
+pub mod eval;
+pub mod generate;
+pub mod get;
+pub mod pretrain;
+pub mod quickstart;
+pub mod tokenizer;

@@ -1,0 +1,36 @@
+//! What a MODEL argument names: a path, or something of the catalogue.
+
+use crate::failure::Usage;
+use crate::terminal::Terminal;
+use anyhow::Result;
+use hearth_data::{CATALOGUE, fetch, home};
+use hearth_tokenizer::Tokenizer;
+use std::path::{Path, PathBuf};
+
+/// The path that `name` stands for: itself if it exists, else the catalogue's entry, fetched if need
+/// be.
+pub fn resolve(name: &str, terminal: &Terminal) -> Result<PathBuf> {
+    let path = PathBuf::from(name);
+    if path.exists() {
+        return Ok(path);
+    }
+    if CATALOGUE.iter().any(|entry| entry.name == name) {
+        terminal.say(&format!("{name}: from the catalogue"));
+        return Ok(fetch(name, &home(), |_| {})?.path);
+    }
+    let known: Vec<&str> = CATALOGUE.iter().map(|entry| entry.name).collect();
+    Err(Usage(format!(
+        "{name}: no such file or folder, and not a name of the catalogue\nhint: the catalogue has {}",
+        known.join(", ")
+    ))
+    .into())
+}
+
+/// Opens a tokenizer: a model folder, a `tokenizer.json`, or GPT-2's pair of files.
+pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
+    let gpt2 = [path.join("encoder.json"), path.join("vocab.bpe")];
+    if path.is_dir() && !path.join("tokenizer.json").exists() && gpt2.iter().all(|f| f.exists()) {
+        return Ok(Tokenizer::from_gpt2_files(&gpt2[0], &gpt2[1])?);
+    }
+    Ok(if path.is_dir() { Tokenizer::from_folder(path)? } else { Tokenizer::from_file(path)? })
+}

@@ -1,0 +1,119 @@
+//! The engine: a model ready to run, its tokenizer, and the rules for special tokens.
+
+use crate::error::{EngineError, Result};
+use crate::special::SpecialRules;
+use hearth_model::{Decoder, DecoderConfig, ModelError, Runner, Weights, load_folder};
+use hearth_tokenizer::Tokenizer;
+use std::path::Path;
+
+/// A model with its tokenizer.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) runner: Runner,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) special: SpecialRules,
+}
+
+impl Engine {
+    /// Opens a model folder in the Hugging Face layout.
+    ///
+    /// # Errors
+    /// If a file is missing or doesn't hold what it should, or if the tokenizer has more entries than
+    /// the model's vocabulary. (Fewer are fine: vocabularies are often rounded up. Ids without a token
+    /// are never sampled.)
+    pub fn open(dir: &Path) -> Result<Self> {
+        let (decoder, weights) = load_folder(dir)?;
+        let tokenizer = Tokenizer::from_folder(dir)?;
+        let special = SpecialRules::of_folder(dir, &tokenizer)?;
+        Self::assemble(&dir.display().to_string(), decoder, &weights, tokenizer, special)
+    }
+
+    /// Puts an engine together from parts, to draw samples while a model is trained. The weights are
+    /// copied.
+    ///
+    /// # Errors
+    /// If the tokenizer has more entries than the model's vocabulary.
+    pub fn new(decoder: Decoder, weights: &Weights, tokenizer: Tokenizer) -> Result<Self> {
+        let special = SpecialRules::of_tokenizer(&tokenizer);
+        Self::assemble("engine", decoder, weights, tokenizer, special)
+    }
+
+    fn assemble(
+        place: &str,
+        decoder: Decoder,
+        weights: &Weights,
+        tokenizer: Tokenizer,
+        special: SpecialRules,
+    ) -> Result<Self> {
+        let (entries, model) = (tokenizer.vocab_size(), decoder.config().vocab_size);
+        if entries > model {
+            return Err(EngineError::VocabularyMismatch {
+                place: place.to_owned(),
+                tokenizer: entries,
+                model,
+            });
+        }
+        Ok(Engine { runner: Runner::new(decoder, weights)?, tokenizer, special })
+    }
+
+    /// The model, ready to run.
+    pub fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    /// The model, to run it without text (as a benchmark does).
+    pub fn runner_mut(&mut self) -> &mut Runner {
+        &mut self.runner
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The tokens that begin and end a text.
+    pub fn special(&self) -> &SpecialRules {
+        &self.special
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &DecoderConfig {
+        self.runner.decoder().config()
+    }
+
+    /// The most tokens that a prompt and its continuation may have together.
+    pub fn context(&self) -> usize {
+        self.config().max_positions
+    }
+
+    /// The tokens that a prompt given as text stands for: special tokens that are spelled out in it
+    /// are recognised, `bos` comes first if the files say so (once, should the text begin with it
+    /// already), and an empty text becomes [`SpecialRules::start`].
+    ///
+    /// # Errors
+    /// If a character has no token, or if the text is empty and nothing can begin one.
+    pub fn prompt_tokens(&self, text: &str) -> Result<Vec<u32>> {
+        let mut tokens = self.tokenizer.encode_with_special(text)?;
+        if let Some(bos) = self.special.prepend.filter(|bos| tokens.first() != Some(bos)) {
+            tokens.insert(0, bos);
+        }
+        self.or_start(tokens)
+    }
+
+    /// `tokens`, or the token that begins a text if there are none.
+    pub(crate) fn or_start(&self, mut tokens: Vec<u32>) -> Result<Vec<u32>> {
+        if tokens.is_empty() {
+            tokens.push(self.special.start.ok_or(EngineError::EmptyPrompt)?);
+        }
+        Ok(tokens)
+    }
+
+    /// Checks that each id has a row in the model.
+    pub(crate) fn check_ids(&self, tokens: &[u32]) -> Result<()> {
+        let vocab_size = self.config().vocab_size;
+        match tokens.iter().find(|&&id| id as usize >= vocab_size) {
+            Some(&id) => Err(ModelError::TokenId { id, vocab_size }.into()),
+            None => Ok(()),
+        }
+    }
+}

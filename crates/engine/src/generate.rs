@@ -1,0 +1,343 @@
+//! Continuing prompts, several at once, with text handed out as it comes.
+
+use crate::engine::Engine;
+use crate::error::{EngineError, Result};
+use crate::sampler::{Sampler, Sampling};
+use crate::stream::TextStream;
+use hearth_model::{Feed, Logits, Sequence};
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+/// Most sequences that take a step together; more wait their turn.
+const MAX_TOGETHER: usize = 64;
+
+/// What is to be continued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// Text; see [`Engine::prompt_tokens`] for how it becomes tokens.
+    Text(String),
+    /// Token ids, taken as they are.
+    Tokens(Vec<u32>),
+}
+
+/// A prompt, and how it is to be continued.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// What is to be continued.
+    pub prompt: Prompt,
+    /// Most tokens of a continuation.
+    pub max_tokens: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// A continuation ends before any of these; they are not part of it.
+    pub stop: Vec<String>,
+    /// Continuations of the one prompt, each with draws of its own.
+    pub n: usize,
+    /// Go on after a token that ends a text.
+    pub ignore_eos: bool,
+}
+
+impl Request {
+    /// One continuation of `prompt`, of at most `max_tokens` tokens.
+    pub fn new(prompt: &str, max_tokens: usize) -> Self {
+        Request {
+            prompt: Prompt::Text(prompt.to_owned()),
+            max_tokens,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            n: 1,
+            ignore_eos: false,
+        }
+    }
+}
+
+/// Why a continuation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// A stop string came.
+    Stop,
+    /// The model ended the text.
+    Eos,
+    /// It reached `max_tokens`.
+    Length,
+    /// The model's context is full.
+    ContextFull,
+    /// The caller broke off.
+    Cancelled,
+}
+
+/// What happens while continuations are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// More text of a continuation: whole characters, nothing of a stop string.
+    Text {
+        /// Index of the request.
+        request: usize,
+        /// Index of its continuation.
+        sequence: usize,
+        /// The text.
+        text: &'a str,
+    },
+    /// A continuation is complete.
+    End {
+        /// Index of the request.
+        request: usize,
+        /// Index of its continuation.
+        sequence: usize,
+        /// Why.
+        reason: FinishReason,
+    },
+}
+
+/// A continuation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// Index of the request.
+    pub request: usize,
+    /// Index of the continuation.
+    pub sequence: usize,
+    /// Its text.
+    pub text: String,
+    /// Its tokens, one that ended the text included.
+    pub tokens: Vec<u32>,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Why it ended.
+    pub finish: FinishReason,
+}
+
+/// Where the time went.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timings {
+    /// Prompt tokens taken in, a shared prompt counted once.
+    pub prompt_tokens: usize,
+    /// Seconds for them.
+    pub prompt_seconds: f64,
+    /// Tokens generated after the first of each continuation.
+    pub generated_tokens: usize,
+    /// Seconds for them.
+    pub generate_seconds: f64,
+    /// Seconds to the first token of all.
+    pub first_token_seconds: f64,
+}
+
+/// A continuation in the making.
+struct Active {
+    request: usize,
+    index: usize,
+    sequence: Sequence,
+    history: Vec<u32>,
+    prompt_len: usize,
+    sampler: Sampler,
+    stream: TextStream,
+    text: String,
+    finish: Option<FinishReason>,
+}
+
+impl Engine {
+    /// Continues every request; `on_event` sees the text as it comes and may break off.
+    ///
+    /// What a continuation says depends on its request alone, not on what runs beside it. Returns
+    /// completions in the order of requests.
+    ///
+    /// # Errors
+    /// If a request can't be carried out (before anything is generated), or the model's output isn't
+    /// a distribution.
+    pub fn generate(
+        &mut self,
+        requests: &[Request],
+        mut on_event: impl FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<(Vec<Completion>, Timings)> {
+        let prompts: Vec<Vec<u32>> =
+            requests.iter().enumerate().map(|(i, r)| self.admit(i, r)).collect::<Result<_>>()?;
+        let mut waiting: VecDeque<usize> = (0..requests.len()).collect();
+        let mut timings = Timings::default();
+        let (mut active, mut done): (Vec<Active>, Vec<Completion>) = (Vec::new(), Vec::new());
+        let (start, mut cancelled) = (Instant::now(), false);
+        loop {
+            while !cancelled
+                && let Some(&next) = waiting.front()
+                && (active.is_empty() || active.len() + requests[next].n <= MAX_TOGETHER)
+            {
+                waiting.pop_front();
+                active.extend(self.begin(next, &requests[next], &prompts[next], &mut timings)?);
+                if timings.first_token_seconds == 0.0 {
+                    timings.first_token_seconds = start.elapsed().as_secs_f64();
+                }
+            }
+            for one in &mut active {
+                cancelled |= self.advance_text(one, &requests[one.request], &mut on_event);
+            }
+            if cancelled {
+                active.iter_mut().for_each(|one| one.finish = one.finish.or(Some(FinishReason::Cancelled)));
+            }
+            for one in active.extract_if(.., |one| one.finish.is_some()) {
+                let completion = one.complete(&mut on_event);
+                done.push(completion);
+            }
+            if active.is_empty() && (cancelled || waiting.is_empty()) {
+                break;
+            }
+            let step = Instant::now();
+            self.step(&mut active)?;
+            timings.generated_tokens += active.len();
+            timings.generate_seconds += step.elapsed().as_secs_f64();
+        }
+        done.sort_by_key(|c| (c.request, c.sequence));
+        Ok((done, timings))
+    }
+
+    /// The tokens of a request's prompt, after checking everything that can be checked beforehand.
+    fn admit(&self, index: usize, request: &Request) -> Result<Vec<u32>> {
+        let problem =
+            |problem: &str| Err(EngineError::Request { request: index, problem: problem.to_owned() });
+        request.sampling.validate()?;
+        if request.n == 0 || request.n > MAX_TOGETHER {
+            return problem(&format!("{} continuations asked for, expected 1 to {MAX_TOGETHER}", request.n));
+        }
+        if request.stop.iter().any(String::is_empty) {
+            return problem("an empty stop string would end every text at once");
+        }
+        let tokens = match &request.prompt {
+            Prompt::Text(text) => self.prompt_tokens(text)?,
+            Prompt::Tokens(tokens) => self.or_start(tokens.clone())?,
+        };
+        self.check_ids(&tokens)?;
+        if tokens.len() >= self.context() {
+            return Err(EngineError::PromptTooLong { tokens: tokens.len(), context: self.context() });
+        }
+        Ok(tokens)
+    }
+
+    /// Takes a prompt in once, and draws the first token of each of its continuations.
+    fn begin(
+        &mut self,
+        index: usize,
+        request: &Request,
+        prompt: &[u32],
+        timings: &mut Timings,
+    ) -> Result<Vec<Active>> {
+        let start = Instant::now();
+        let capacity = prompt.len().saturating_add(request.max_tokens).min(self.context());
+        let mut first = self.runner.sequence(capacity)?;
+        let entries = self.tokenizer.vocab_size();
+        let logits = self.runner.prefill(&mut first, prompt)?[..entries].to_vec();
+        timings.prompt_tokens += prompt.len();
+        timings.prompt_seconds += start.elapsed().as_secs_f64();
+        let mut sequences: Vec<Sequence> = (1..request.n).map(|_| first.fork()).collect();
+        sequences.insert(0, first);
+        let begin = |(index_in, sequence): (usize, Sequence)| {
+            let mut one = Active {
+                request: index,
+                index: index_in,
+                sequence,
+                history: prompt.to_vec(),
+                prompt_len: prompt.len(),
+                sampler: Sampler::new(&request.sampling, index_in as u64)?,
+                stream: TextStream::new(&self.tokenizer, prompt, &request.stop),
+                text: String::new(),
+                finish: (request.max_tokens == 0).then_some(FinishReason::Length),
+            };
+            if one.finish.is_none() {
+                one.history.push(one.sampler.pick(&logits, prompt)?);
+            }
+            Ok(one)
+        };
+        sequences.into_iter().enumerate().map(begin).collect()
+    }
+
+    /// Gives out the text of the newest token, and says whether the caller broke off.
+    fn advance_text(
+        &self,
+        one: &mut Active,
+        request: &Request,
+        on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
+    ) -> bool {
+        let Some(&token) = one.history[one.prompt_len..].last().filter(|_| one.finish.is_none()) else {
+            return false;
+        };
+        let text = if self.special.ends.contains(&token) && !request.ignore_eos {
+            one.finish = Some(FinishReason::Eos);
+            String::new()
+        } else {
+            let piece = one.stream.push(token);
+            if piece.stopped {
+                one.finish = Some(FinishReason::Stop);
+            }
+            piece.text
+        };
+        let written = one.history.len() - one.prompt_len;
+        if one.finish.is_none() {
+            if written == request.max_tokens {
+                one.finish = Some(FinishReason::Length);
+            } else if one.history.len() > self.context() {
+                one.finish = Some(FinishReason::ContextFull);
+            }
+        }
+        one.give(text, on_event).is_break()
+    }
+
+    /// The next token of each continuation, in one pass over the weights.
+    fn step(&mut self, active: &mut [Active]) -> Result<()> {
+        let newest: Vec<[u32; 1]> = active.iter().map(|one| [one.history[one.history.len() - 1]]).collect();
+        let mut feeds: Vec<Feed> = active
+            .iter_mut()
+            .zip(&newest)
+            .map(|(one, token)| Feed { sequence: &mut one.sequence, tokens: token, logits: Logits::Last })
+            .collect();
+        let width = self.runner.decoder().config().vocab_size;
+        let entries = self.tokenizer.vocab_size();
+        let logits = self.runner.run(&mut feeds)?;
+        for (one, logits) in active.iter_mut().zip(logits.chunks_exact(width)) {
+            let token = one.sampler.pick(&logits[..entries], &one.history)?;
+            one.history.push(token);
+        }
+        Ok(())
+    }
+}
+
+impl Active {
+    fn give(&mut self, text: String, on_event: &mut impl FnMut(Event) -> ControlFlow<()>) -> ControlFlow<()> {
+        if text.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        self.text.push_str(&text);
+        on_event(Event::Text { request: self.request, sequence: self.index, text: &text })
+    }
+
+    fn complete(mut self, on_event: &mut impl FnMut(Event) -> ControlFlow<()>) -> Completion {
+        let reason = self.finish.unwrap_or(FinishReason::Cancelled);
+        if reason != FinishReason::Stop && reason != FinishReason::Cancelled {
+            let rest = self.stream.finish();
+            // What was held back is given out even if the caller breaks off now.
+            let _ = self.give(rest, on_event);
+        }
+        let _ = on_event(Event::End { request: self.request, sequence: self.index, reason });
+        Completion {
+            request: self.request,
+            sequence: self.index,
+            text: self.text,
+            tokens: self.history.split_off(self.prompt_len),
+            prompt_tokens: self.prompt_len,
+            finish: reason,
+        }
+    }
+}
+
+impl Timings {
+    /// Prompt tokens a second.
+    pub fn prompt_speed(&self) -> f64 {
+        self.prompt_tokens as f64 / self.prompt_seconds
+    }
+
+    /// Generated tokens a second, all continuations together.
+    pub fn generate_speed(&self) -> f64 {
+        self.generated_tokens as f64 / self.generate_seconds
+    }
+
+    /// Seconds in all.
+    pub fn total(&self) -> Duration {
+        Duration::from_secs_f64(self.prompt_seconds + self.generate_seconds)
+    }
+}

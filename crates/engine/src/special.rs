@@ -1,0 +1,94 @@
+//! Which tokens begin and end a text, as the model's files say.
+
+use crate::error::{EngineError, Result};
+use hearth_tokenizer::Tokenizer;
+use serde::Deserialize;
+use serde_json::Value;
+use std::path::Path;
+
+/// GPT-2's separator, which begins and ends its texts.
+const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// The tokens that begin and end a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpecialRules {
+    /// Put in front of each prompt that is given as text.
+    pub prepend: Option<u32>,
+    /// What an empty prompt starts from: `bos`, else `eos` (GPT-2 has one token for both), else
+    /// `<|endoftext|>`.
+    pub start: Option<u32>,
+    /// Any of these ends the generation.
+    pub ends: Vec<u32>,
+}
+
+impl SpecialRules {
+    /// The rules of a tokenizer alone.
+    ///
+    /// `bos` is prepended if `tokenizer_config.json` has `add_bos_token: true`; where it doesn't say,
+    /// if the template of `tokenizer.json`'s post-processor begins with it (as Llama 3's does).
+    pub fn of_tokenizer(tokenizer: &Tokenizer) -> Self {
+        let (bos, eos) = (tokenizer.bos(), tokenizer.eos());
+        let add_bos = match tokenizer.config().get("add_bos_token").and_then(Value::as_bool) {
+            Some(says) => says,
+            None => bos.is_some() && first_of_template(tokenizer) == bos,
+        };
+        SpecialRules {
+            prepend: bos.filter(|_| add_bos),
+            start: bos.or(eos).or_else(|| tokenizer.id_of(END_OF_TEXT)),
+            ends: eos.into_iter().collect(),
+        }
+    }
+
+    /// The rules of a model folder: the tokenizer's, and the ends that `generation_config.json`
+    /// lists (a chat model may have several); `config.json`'s if there are no others.
+    pub fn of_folder(dir: &Path, tokenizer: &Tokenizer) -> Result<Self> {
+        let mut rules = Self::of_tokenizer(tokenizer);
+        rules.ends.extend(ends_in(&dir.join("generation_config.json"))?);
+        if rules.ends.is_empty() {
+            rules.ends = ends_in(&dir.join("config.json"))?;
+        }
+        rules.ends.sort_unstable();
+        rules.ends.dedup();
+        Ok(rules)
+    }
+}
+
+/// `eos_token_id` of a file that may be absent: nothing, an id, or a list of ids.
+fn ends_in(path: &Path) -> Result<Vec<u32>> {
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let bad = |problem: String| EngineError::BadFile { path: path.to_owned(), problem };
+    let json: Value = serde_json::from_str(&fs_err::read_to_string(path)?)
+        .map_err(|error| bad(format!("not JSON: {error}")))?;
+    let id = |value: &Value| {
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| bad(format!("eos_token_id is {value}, expected a token id or a list of them")))
+    };
+    match &json["eos_token_id"] {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(list) => list.iter().map(id).collect(),
+        one => Ok(vec![id(one)?]),
+    }
+}
+
+/// The part of `tokenizer.json` that says what surrounds a text.
+#[derive(Deserialize)]
+struct TokenizerFile {
+    post_processor: Option<Value>,
+}
+
+/// The special token that a post-processor puts first.
+fn first_of_template(tokenizer: &Tokenizer) -> Option<u32> {
+    let json = tokenizer.json();
+    // Most tokenizers have none; looking for the word spares parsing megabytes of vocabulary.
+    if !json.contains("TemplateProcessing") {
+        return None;
+    }
+    let processor = serde_json::from_str::<TokenizerFile>(json).ok()?.post_processor?;
+    let parts = processor.get("processors").and_then(Value::as_array);
+    let template = std::iter::once(&processor)
+        .chain(parts.into_iter().flatten())
+        .find(|part| part["type"] == "TemplateProcessing")?;
+    tokenizer.id_of(template.pointer("/single/0/SpecialToken/id")?.as_str()?)
+}
