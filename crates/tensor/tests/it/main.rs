@@ -3,3 +3,4 @@
 mod autograd;
 mod gradcheck;
 mod nn;
+mod ops;
