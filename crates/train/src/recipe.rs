@@ -293,7 +293,12 @@ impl Recipe {
         ];
         let (here, there) = (self.flattened(), other.flattened());
         let keys: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
-        let show = |value: Option<&toml::Value>| value.map_or("nothing".to_owned(), ToString::to_string);
+        let show = |value: Option<&toml::Value>| match value {
+            // The shortest decimal that gives the setting, which is single precision.
+            Some(toml::Value::Float(number)) => (*number as f32).to_string(),
+            Some(value) => value.to_string(),
+            None => "nothing".to_owned(),
+        };
         keys.into_iter()
             .filter(|key| !free.contains(&key.as_str()) && here.get(*key) != there.get(*key))
             .map(|key| format!("{key}: {}, now {}", show(here.get(key)), show(there.get(key))))
