@@ -94,10 +94,10 @@ impl Online {
     fn absorb(&mut self, q: Mat, k: Mat, v: Mat, spans: &[Span], first: usize, scale: f32) {
         let (rows, keys) = (self.rows, k.rows());
         gemm(q, k.t(), MatMut::new(&mut self.scores, rows, keys), Write::Overwrite);
-        for row in 0..rows {
+        for (row, span) in spans.iter().enumerate() {
             let scores = &mut self.scores[row * keys..][..keys];
             let sum = &mut self.sum[row * self.dim..][..self.dim];
-            if !mask_row(scores, first, spans[row]) {
+            if !mask_row(scores, first, *span) {
                 scores.fill(0.0);
                 continue;
             }

@@ -6,6 +6,7 @@ use hearth_kernel::attention::{Span, spans_causal, spans_full, spans_segments};
 use hearth_kernel::rope::RopeTable;
 use hearth_tensor::nn::{self, CrossEntropyOptions};
 use hearth_tensor::{Tensor, no_grad};
+use std::slice::from_ref;
 use std::sync::Arc;
 
 const SMOOTH: [Activation; 5] =
@@ -31,7 +32,7 @@ fn activations_and_swiglu() {
     // Away from the kink.
     let x = Tensor::from_vec(vec![-2.0, -0.5, 0.5, 1.5], &[4]).unwrap();
     for kind in [Activation::Relu, Activation::Relu2] {
-        check(&[x.clone()], |t| Ok(nn::activation(&t[0], kind)));
+        check(from_ref(&x), |t| Ok(nn::activation(&t[0], kind)));
     }
     check(&[randn(&[3, 7], 5), randn(&[3, 7], 6)], |t| nn::swiglu(&t[0], &t[1]));
 }
