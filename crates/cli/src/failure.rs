@@ -44,6 +44,10 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         // Whoever read our output has had enough.
         return ExitCode::SUCCESS;
     }
+    if matches!(error.downcast_ref(), Some(TrainError::Stopped)) {
+        eprintln!("{error}");
+        return ExitCode::from(INTERRUPTED);
+    }
     if let Some(Stopped(message)) = error.downcast_ref() {
         eprintln!("{message}");
         return ExitCode::from(INTERRUPTED);

@@ -78,8 +78,9 @@ impl Observer for Watch<'_> {
                 seconds,
                 val_loss.exp(),
             )),
-            Record::Ngram { order, val_loss, val_bits_per_byte } => self.terminal.say(&format!(
-                "{order}-gram (Kneser-Ney)   · held out: loss {val_loss:.3}, perplexity {:.1}, {val_bits_per_byte:.3} bits per byte",
+            Record::Ngram { order, tokens, val_loss, val_bits_per_byte } => self.terminal.say(&format!(
+                "{order}-gram of {} tokens · held out: loss {val_loss:.3}, perplexity {:.1}, {val_bits_per_byte:.3} bits per byte",
+                count(*tokens as f64),
                 val_loss.exp(),
             )),
             Record::Sample { text, .. } => {
@@ -102,6 +103,7 @@ pub fn summary_json(summary: &Summary) -> Value {
         "val_perplexity": summary.heldout.perplexity(),
         "val_bits_per_byte": summary.heldout.bits_per_byte(),
         "ngram_bits_per_byte": summary.ngram.map(|n| n.bits_per_byte),
+        "ngram_same_tokens_bits_per_byte": summary.ngram_same_tokens.map(|n| n.bits_per_byte),
         "steps": summary.steps.0,
         "tokens": summary.tokens,
         "seconds": summary.seconds,

@@ -17,8 +17,6 @@
 
 use crate::error::{DataError, Result};
 
-/// The highest order that is supported.
-const MAX_ORDER: usize = 5;
 /// Discounts of an order whose counts of counts are too few to estimate them from.
 const FALLBACK: [f64; 3] = [0.5, 0.75, 0.75];
 
@@ -45,6 +43,9 @@ struct Level {
 }
 
 impl KneserNey {
+    /// The highest order that is supported.
+    pub const MAX_ORDER: usize = 5;
+
     /// Counts the n-grams of `tokens`, ids below `vocab`, up to `order` (1 to 5).
     pub fn train(tokens: &[u32], order: usize, vocab: usize) -> Result<Self> {
         Self::train_pruned(tokens, order, vocab, 1)
@@ -145,8 +146,11 @@ impl KneserNey {
 }
 
 fn check(tokens: &[u32], order: usize, vocab: usize) -> Result<()> {
-    if !(1..=MAX_ORDER).contains(&order) {
-        return Err(DataError::BadOption(format!("an n-gram order of {order}: expected 1 to {MAX_ORDER}")));
+    if !(1..=KneserNey::MAX_ORDER).contains(&order) {
+        return Err(DataError::BadOption(format!(
+            "an n-gram order of {order}: expected 1 to {}",
+            KneserNey::MAX_ORDER
+        )));
     }
     if vocab >= 1 << 25 {
         return Err(DataError::BadOption(format!(

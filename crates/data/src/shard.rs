@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use hearth_tokenizer::{Tokenizer, replace_file};
+use hearth_tokenizer::{Tokenizer, publish_permissions, replace_file};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
@@ -183,6 +183,7 @@ impl<'t> Writer<'t> {
 
 fn put(file: BufWriter<NamedTempFile>, path: &Path) -> Result<()> {
     let file = file.into_inner().map_err(|error| about(path, error.into_error()))?;
+    publish_permissions(file.as_file()).map_err(|error| about(path, error))?;
     file.as_file().sync_all().map_err(|error| about(path, error))?;
     file.persist(path).map_err(|error| about(path, error.error))?;
     Ok(())

@@ -123,7 +123,7 @@ impl TextReader {
     pub(crate) fn next_piece(&mut self, whole: usize, piece: usize) -> Result<Option<String>> {
         let whole = if self.in_pieces { piece } else { whole };
         let mut bytes = std::mem::take(&mut self.buffer);
-        let want = (whole.max(piece) + 1).saturating_sub(bytes.len()) as u64;
+        let want = whole.max(piece).saturating_add(1).saturating_sub(bytes.len()) as u64;
         let read = self.reader.by_ref().take(want).read_to_end(&mut bytes);
         read.map_err(|error| self.read_error(error))?;
         if bytes.is_empty() {

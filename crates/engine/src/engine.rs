@@ -81,7 +81,7 @@ impl Engine {
         self.runner.decoder().config()
     }
 
-    /// The most tokens that a prompt and its continuation may have together.
+    /// The most tokens that are taken in: a prompt, and its continuation but for the last token.
     pub fn context(&self) -> usize {
         self.config().max_positions
     }

@@ -67,6 +67,19 @@ pub enum FinishReason {
     Cancelled,
 }
 
+impl FinishReason {
+    /// The name that results carry.
+    pub fn name(self) -> &'static str {
+        match self {
+            FinishReason::Stop => "stop",
+            FinishReason::Eos => "eos",
+            FinishReason::Length => "length",
+            FinishReason::ContextFull => "context-full",
+            FinishReason::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// What happens while continuations are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
@@ -120,6 +133,11 @@ pub struct Timings {
     pub generate_seconds: f64,
     /// Seconds to the first token of all.
     pub first_token_seconds: f64,
+}
+
+/// Items a second; none if there were none.
+fn rate(items: usize, seconds: f64) -> f64 {
+    if items == 0 { 0.0 } else { items as f64 / seconds }
 }
 
 /// A continuation in the making.
@@ -328,12 +346,12 @@ impl Active {
 impl Timings {
     /// Prompt tokens a second.
     pub fn prompt_speed(&self) -> f64 {
-        self.prompt_tokens as f64 / self.prompt_seconds
+        rate(self.prompt_tokens, self.prompt_seconds)
     }
 
     /// Generated tokens a second, all continuations together.
     pub fn generate_speed(&self) -> f64 {
-        self.generated_tokens as f64 / self.generate_seconds
+        rate(self.generated_tokens, self.generate_seconds)
     }
 
     /// Seconds in all.

@@ -181,6 +181,26 @@ impl DecoderConfig {
                 self.n_heads, self.n_kv_heads
             ));
         }
+        if self.family.is_gpt() && self.n_kv_heads != self.n_heads {
+            return fail(format!(
+                "{} key-value heads for {} heads: the GPT families have one for each",
+                self.n_kv_heads, self.n_heads
+            ));
+        }
+        if !self.family.is_gpt() && self.biases {
+            return fail(format!("{} has no biases; gpt2 and gpt1 do", self.family.model_type()));
+        }
+        if self.family == Family::Gpt1 && self.intermediate_size != 4 * self.hidden_size {
+            return fail(format!(
+                "a feed-forward width of {}: GPT-1's is four times the hidden size, {}",
+                self.intermediate_size,
+                4 * self.hidden_size
+            ));
+        }
+        let published = [Activation::GeluTanh, Activation::Relu, Activation::Silu];
+        if self.family == Family::Gpt1 && !published.contains(&self.activation) {
+            return fail(format!("GPT-1 has no {:?}, only gelu-tanh, relu and silu", self.activation));
+        }
         if self.family.is_gpt() && self.n_heads * self.head_dim != self.hidden_size {
             return fail(format!(
                 "a hidden size of {} doesn't split into {} heads; choose a multiple",

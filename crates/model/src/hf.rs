@@ -191,6 +191,8 @@ pub fn config_to_json(config: &DecoderConfig, ids: SpecialIds, dtype: &str) -> V
 
 fn gpt_to_json(config: &DecoderConfig) -> Value {
     let activation = match config.activation {
+        // What `transformers` calls gelu in GPT-1 is the tanh form.
+        Activation::GeluTanh if config.family == Family::Gpt1 => "gelu",
         Activation::GeluErf => "gelu",
         Activation::Relu => "relu",
         Activation::Relu2 => "relu2",

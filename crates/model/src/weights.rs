@@ -173,11 +173,17 @@ fn write_json(path: &Path, json: &Value) -> Result<(), ModelError> {
 
 /// Replaces a file whole: written beside, synced, renamed.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
-    let with_path = |e: std::io::Error| std::io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(with_path)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(with_path)?;
-    file.persist(path).map_err(|e| with_path(e.error))?;
+    let partial = path.with_added_extension("partial");
+    let write = || {
+        let mut file = fs_err::File::create(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs_err::rename(&partial, path)
+    };
+    write().inspect_err(|_| {
+        // The disk may be full: what was written of it must not stay.
+        drop(fs_err::remove_file(&partial));
+    })?;
     Ok(())
 }
 

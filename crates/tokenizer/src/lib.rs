@@ -35,7 +35,7 @@ mod vocab;
 pub use error::{Result, TokenizerError};
 pub use json::BpeParts;
 pub use pretokenize::PreTokenizer;
-pub use replace::replace_file;
+pub use replace::{publish_permissions, replace_file};
 pub use stream::DecodeStream;
 pub use threads::{set_threads, threads};
 pub use tokenizer::Tokenizer;

@@ -21,14 +21,15 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Temporary files are private to their owner; the finished file should be as readable as any.
+/// Temporary files are private to their owner; a finished file should be as readable as any.
 #[cfg(unix)]
-fn publish_permissions(file: &std::fs::File) -> io::Result<()> {
+pub fn publish_permissions(file: &std::fs::File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     file.set_permissions(std::fs::Permissions::from_mode(0o644))
 }
 
+/// Temporary files are private to their owner; a finished file should be as readable as any.
 #[cfg(not(unix))]
-fn publish_permissions(_: &std::fs::File) -> io::Result<()> {
+pub fn publish_permissions(_: &std::fs::File) -> io::Result<()> {
     Ok(())
 }

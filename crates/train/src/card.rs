@@ -4,7 +4,7 @@
 use crate::checkpoint::SourceFile;
 use crate::error::TrainError;
 use crate::prepare::Prepared;
-use crate::pretrain::Summary;
+use crate::pretrain::{Floor, Summary};
 use crate::recipe::Recipe;
 use hearth_model::hf::SpecialIds;
 use hearth_model::{Decoder, StoredType, Weights, save_folder};
@@ -42,6 +42,14 @@ impl Card<'_> {
     fn to_json(&self) -> serde_json::Value {
         let (training, heldout) = (self.prepared.training.header(), self.prepared.heldout.header());
         let (config, summary) = (self.decoder.config(), self.summary);
+        let floor = |floor: Floor| {
+            json!({
+                "order": floor.order,
+                "tokens": floor.tokens,
+                "val_loss": floor.loss,
+                "val_bits_per_byte": floor.bits_per_byte,
+            })
+        };
         let shard = |header: &hearth_data::ShardHeader| {
             json!({
                 "documents": header.documents,
@@ -50,6 +58,13 @@ impl Card<'_> {
                 "sha256": header.sha256,
             })
         };
+        // Names alone: the folders that lead to them are nobody's business.
+        let mut recipe = self.recipe.clone();
+        for file in &mut recipe.data.files {
+            if let Some(name) = Path::new(file.as_str()).file_name() {
+                *file = name.to_string_lossy().into_owned();
+            }
+        }
         json!({
             "made_by": concat!("hearth ", env!("CARGO_PKG_VERSION")),
             "task": "pretrain",
@@ -63,7 +78,7 @@ impl Card<'_> {
                 "parameters": self.decoder.n_params(),
                 "train_flops_per_token": config.train_flops_per_token(config.max_positions),
             },
-            "recipe": self.recipe,
+            "recipe": recipe,
             "seed": self.recipe.seed,
             "training": {
                 "steps": summary.steps.0,
@@ -78,11 +93,8 @@ impl Card<'_> {
                 "val_perplexity": summary.heldout.perplexity(),
                 "val_bits_per_byte": summary.heldout.bits_per_byte(),
                 "val_tokens": summary.heldout.tokens,
-                "ngram": summary.ngram.map(|n| json!({
-                    "order": n.order,
-                    "val_loss": n.loss,
-                    "val_bits_per_byte": n.bits_per_byte,
-                })),
+                "ngram": summary.ngram.map(floor),
+                "ngram_same_tokens": summary.ngram_same_tokens.map(floor),
             },
         })
     }

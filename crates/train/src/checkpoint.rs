@@ -22,6 +22,9 @@ pub struct RunState {
     pub tokens: u64,
     /// Seconds of training.
     pub seconds: f64,
+    /// Energy of the processor's package so far, where the machine tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules: Option<f64>,
     /// Where the batches stand.
     pub batches: hearth_data::BatchState,
     /// Hash of the tokenizer that the shards were made with.

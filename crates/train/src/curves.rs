@@ -1,4 +1,4 @@
-//! The curves of a run as an SVG: training loss, held-out loss, the n-gram floor, and the schedule.
+//! The curves of a run as an SVG: training loss, held-out loss and the n-gram floors.
 
 use crate::error::TrainError;
 use crate::runlog::Record;
@@ -29,11 +29,17 @@ pub fn draw(records: &[Record], path: &Path) -> Result<(), TrainError> {
             _ => None,
         })
         .collect();
-    let floor = records.iter().rev().find_map(|r| match r {
-        Record::Ngram { order, val_loss, .. } => Some((*order, *val_loss)),
-        _ => None,
-    });
-    let svg = render(&smooth(&steps), &looks, floor).map_err(|problem| TrainError::Plot { problem })?;
+    let floors: Vec<(String, f64)> = records
+        .iter()
+        .filter_map(|r| match r {
+            Record::Ngram { order, tokens, val_loss, .. } => {
+                let millions = *tokens as f64 / 1e6;
+                Some((format!("{order}-gram (Kneser-Ney) of {millions:.1} M tokens, held out"), *val_loss))
+            }
+            _ => None,
+        })
+        .collect();
+    let svg = render(&smooth(&steps), &looks, &floors).map_err(|problem| TrainError::Plot { problem })?;
     Ok(replace_file(path, svg.as_bytes())?)
 }
 
@@ -46,12 +52,8 @@ fn smooth(steps: &[(f64, f64)]) -> Vec<(f64, f64)> {
     steps.chunks(chunk).map(mean).collect()
 }
 
-fn render(
-    training: &[(f64, f64)],
-    looks: &[(f64, f64)],
-    floor: Option<(usize, f64)>,
-) -> Result<String, String> {
-    let all = || training.iter().chain(looks).map(|p| p.1).chain(floor.map(|f| f.1));
+fn render(training: &[(f64, f64)], looks: &[(f64, f64)], floors: &[(String, f64)]) -> Result<String, String> {
+    let all = || training.iter().chain(looks).map(|p| p.1).chain(floors.iter().map(|f| f.1));
     let low = all().fold(f64::INFINITY, f64::min);
     let high = all().fold(f64::NEG_INFINITY, f64::max);
     let margin = ((high - low) * 0.05).max(0.01);
@@ -78,7 +80,8 @@ fn render(
             .axis_desc_style(style)
             .draw()
             .map_err(|e| text(&e))?;
-        let (grey, blue, red) = (RGBColor(150, 160, 175), RGBColor(30, 90, 200), RGBColor(200, 70, 40));
+        let (grey, blue) = (RGBColor(150, 160, 175), RGBColor(30, 90, 200));
+        let reds = [RGBColor(200, 70, 40), RGBColor(230, 150, 90)];
         let swatch = move |color: RGBColor| {
             move |(x, y): (i32, i32)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(3))
         };
@@ -87,11 +90,11 @@ fn render(
             .map_err(|e| text(&e))?
             .label("training")
             .legend(swatch(grey));
-        if let Some((order, loss)) = floor {
+        for ((label, loss), red) in floors.iter().zip(reds) {
             chart
-                .draw_series(LineSeries::new([(0.0, loss), (last, loss)], red.stroke_width(2)))
+                .draw_series(LineSeries::new([(0.0, *loss), (last, *loss)], red.stroke_width(2)))
                 .map_err(|e| text(&e))?
-                .label(format!("{order}-gram (Kneser-Ney), held out"))
+                .label(label)
                 .legend(swatch(red));
         }
         chart
@@ -119,9 +122,10 @@ mod tests {
     #[test]
     fn curves_show_every_series_and_stay_small() {
         let steps: Vec<_> = (0..5000).map(|i| (f64::from(i), 8.0 - f64::from(i) / 1000.0)).collect();
-        let svg = render(&smooth(&steps), &[(0.0, 8.1), (2500.0, 5.6), (4999.0, 3.2)], Some((5, 4.0)))
-            .expect("draws");
-        for label in ["training", "held out", "5-gram (Kneser-Ney), held out", "step"] {
+        let floors = [("5-gram, all".to_owned(), 4.0), ("5-gram, some".to_owned(), 4.5)];
+        let looks = [(0.0, 8.1), (2500.0, 5.6), (4999.0, 3.2)];
+        let svg = render(&smooth(&steps), &looks, &floors).expect("draws");
+        for label in ["training", "held out", "5-gram, all", "5-gram, some", "step"] {
             assert!(svg.contains(label), "no {label}");
         }
         assert!(svg.len() < 40_000, "{} bytes", svg.len());

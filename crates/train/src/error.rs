@@ -47,6 +47,9 @@ pub enum TrainError {
         /// What was found, and what to do.
         problem: String,
     },
+    /// Stopped before there was anything to keep.
+    #[error("stopped before the first step")]
+    Stopped,
     /// The curves couldn't be drawn.
     #[error("drawing the curves: {problem}")]
     Plot {
@@ -70,6 +73,8 @@ impl TrainError {
     pub fn is_usage(&self) -> bool {
         match self {
             TrainError::Data(e) => e.kind() == hearth_data::ErrorKind::Input,
+            TrainError::Io(e) => e.kind() == std::io::ErrorKind::NotFound,
+            TrainError::Engine(e) => e.is_input_error(),
             TrainError::Recipe { .. } | TrainError::Checkpoint { .. } | TrainError::Folder { .. } => true,
             TrainError::Model(e) => !matches!(e, hearth_model::ModelError::Io(_)),
             TrainError::Tokenizer(e) => e.is_input_error(),

@@ -84,6 +84,19 @@ pub fn evaluate(
     Ok(score)
 }
 
+/// At most `limit` of a shard's tokens: stretches of some thousand from all over it.
+pub fn spread_tokens(shard: &Shard, limit: usize) -> Vec<u32> {
+    const STRETCH: usize = 8192;
+    let stretches = limit.div_ceil(STRETCH).max(1);
+    if limit >= shard.len() {
+        return shard.all();
+    }
+    let len = limit / stretches;
+    (0..stretches)
+        .flat_map(|i| shard.tokens(i * shard.len() / stretches..i * shard.len() / stretches + len))
+        .collect()
+}
+
 /// A Kneser–Ney model of order `order` trained on `tokens`, scored on all held-out tokens but the
 /// first. It sees across the windows that cut the neural model's context.
 pub fn ngram_floor(

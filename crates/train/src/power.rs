@@ -57,7 +57,12 @@ impl PowerMeter {
         (seconds > 0.0).then(|| joules / seconds)
     }
 
-    /// Joules since the meter was opened, as of the last call of [`watts`](Self::watts).
+    /// Counts on from what an earlier part of the run took.
+    pub fn add(&mut self, joules: f64) {
+        self.joules += joules;
+    }
+
+    /// Joules since the meter was opened, and those added, as of the last call of [`watts`](Self::watts).
     pub fn joules(&self) -> f64 {
         self.joules
     }

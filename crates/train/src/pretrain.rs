@@ -7,7 +7,7 @@ use crate::card::{self, Card};
 use crate::checkpoint::{Checkpoints, RunState};
 use crate::curves;
 use crate::error::TrainError;
-use crate::evaluate::{Score, TokenLengths, evaluate, ngram_floor};
+use crate::evaluate::{Score, TokenLengths, evaluate, ngram_floor, spread_tokens};
 use crate::optimizer::Optimizer;
 use crate::power::PowerMeter;
 use crate::prepare::{Prepared, prepare};
@@ -43,8 +43,10 @@ pub trait Observer {
 pub struct Summary {
     /// On all held-out text, at the end.
     pub heldout: Score,
-    /// The n-gram model on the same text.
+    /// The n-gram model of all training text.
     pub ngram: Option<Floor>,
+    /// The n-gram model of as many tokens as the run trains on, if it doesn't see all of them.
+    pub ngram_same_tokens: Option<Floor>,
     /// Steps done, of how many.
     pub steps: (u64, u64),
     /// Tokens trained on.
@@ -55,11 +57,13 @@ pub struct Summary {
     pub stopped: bool,
 }
 
-/// What a Kneser-Ney model of the training tokens reaches on the held-out ones.
+/// What a Kneser-Ney model of training tokens reaches on the held-out ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Floor {
     /// n.
     pub order: usize,
+    /// Tokens that it was counted on.
+    pub tokens: u64,
     /// Nats a token.
     pub loss: f64,
     /// Bits a byte of text.
@@ -91,12 +95,19 @@ pub fn pretrain(
     }
     recipe.check()?;
     fs_err::create_dir_all(run)?;
+    let _lock = lock(run)?;
     checkpoints.sweep()?;
+    if resume && latest.is_none() {
+        observer.stage("nothing to go on with: no checkpoint yet, starting from the first step");
+    }
     let prepared = prepare(&recipe, run, resume, observer)?;
+    if observer.stop() {
+        return Err(TrainError::Stopped);
+    }
     let config = recipe.resolve(prepared.tokenizer.vocab_size())?;
     let decoder = Decoder::new(config)?;
     let weights = Weights::init(&decoder, recipe.seed, recipe.train.zero_projections);
-    let optimizer = Optimizer::new(recipe.optimizer, decoder.specs());
+    let optimizer = Optimizer::new(recipe.optimizer.settings(), decoder.specs());
     let batches = Batches::new(prepared.training.clone(), batch_options(&recipe)?)?;
     let mut trainer = Trainer {
         lengths: TokenLengths::of(&prepared.tokenizer),
@@ -106,6 +117,7 @@ pub fn pretrain(
             step: 0,
             tokens: 0,
             seconds: 0.0,
+            joules: None,
             batches: batches.state(),
             tokenizer_hash: prepared.tokenizer.hash().to_owned(),
             data_hash: data_hash(&prepared),
@@ -126,6 +138,19 @@ pub fn pretrain(
         None => trainer.begin(observer)?,
     }
     trainer.train(observer)
+}
+
+/// Keeps a second run out of the folder for as long as the file is open.
+fn lock(run: &Path) -> Result<std::fs::File, TrainError> {
+    let file = fs_err::File::create(run.join(".lock"))?.into_parts().0;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(TrainError::Folder {
+            folder: run.to_owned(),
+            problem: "another run is writing here\nhint: wait for it, or choose another --out".into(),
+        }),
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    }
 }
 
 fn data_hash(prepared: &Prepared) -> String {
@@ -176,6 +201,7 @@ struct Trainer {
 impl Trainer {
     /// The first time: decides the steps, saves the recipe, scores the n-gram model.
     fn begin(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        self.prompts()?;
         let steps = match self.recipe.train.steps {
             Some(steps) => steps,
             None => self.steps_in_time(observer)?,
@@ -194,17 +220,38 @@ impl Trainer {
             },
             observer,
         )?;
-        let order = self.recipe.train.ngram_order;
-        if order > 0 {
-            observer.stage(&format!("the floor: a Kneser-Ney {order}-gram model of the same tokens"));
-            let vocab = self.prepared.tokenizer.vocab_size();
-            let tokens = self.prepared.training.all();
-            let floor = ngram_floor(&tokens, &self.prepared.heldout, &self.lengths, order, vocab)?;
-            let record =
-                Record::Ngram { order, val_loss: floor.loss(), val_bits_per_byte: floor.bits_per_byte() };
-            self.write(record, observer)?;
-        }
+        self.count_ngrams(steps, observer)?;
         self.look(observer)
+    }
+
+    /// Scores n-gram models of all training tokens, and of as many as the run will see.
+    fn count_ngrams(&mut self, steps: u64, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let order = self.recipe.train.ngram_order;
+        if order == 0 {
+            return Ok(());
+        }
+        observer.stage(&format!("the floor: Kneser-Ney {order}-gram models of the same text"));
+        let vocab = self.prepared.tokenizer.vocab_size();
+        let training = self.prepared.training.clone();
+        let options = self.batches.options();
+        let seen = steps as usize * self.recipe.train.accumulate * options.batch * options.context;
+        let mut limits = vec![training.len()];
+        limits.extend((seen < training.len()).then_some(seen));
+        for limit in limits {
+            let tokens = spread_tokens(&training, limit);
+            let floor = ngram_floor(&tokens, &self.prepared.heldout, &self.lengths, order, vocab)?;
+            let record = Record::Ngram {
+                order,
+                tokens: tokens.len() as u64,
+                val_loss: floor.loss(),
+                val_bits_per_byte: floor.bits_per_byte(),
+            };
+            self.write(record, observer)?;
+            if observer.stop() {
+                return Err(TrainError::Stopped);
+            }
+        }
+        Ok(())
     }
 
     /// The steps that fit into the recipe's minutes, by the time of a few passes that change nothing.
@@ -215,7 +262,7 @@ impl Trainer {
         let mut fastest = f64::INFINITY;
         // Copies of the weights share their gradients, and are copied as soon as they change.
         let mut weights = self.weights.clone();
-        let mut rehearsal = Optimizer::new(self.recipe.optimizer, self.model.decoder().specs());
+        let mut rehearsal = Optimizer::new(self.recipe.optimizer.settings(), self.model.decoder().specs());
         for _ in 0..4 {
             let start = Instant::now();
             for _ in 0..self.recipe.train.accumulate {
@@ -271,6 +318,9 @@ impl Trainer {
                 path: path.to_owned(),
                 problem: "the text has changed since this checkpoint was written\nhint: start a new run with another --out".into(),
             });
+        }
+        if let (Some(power), Some(joules)) = (&mut self.power, self.state.joules) {
+            power.add(joules);
         }
         let options = *self.batches.options();
         self.batches = Batches::resume(self.prepared.training.clone(), options, self.state.batches)?;
@@ -394,7 +444,7 @@ impl Trainer {
         let tokenizer = self.prepared.tokenizer.clone();
         let decoder = self.model.decoder().clone();
         let mut engine = Engine::new(decoder, &self.weights, tokenizer)?;
-        let requests: Vec<Request> = self.prompts().into_iter().map(|prompt| self.request(prompt)).collect();
+        let requests: Vec<Request> = self.prompts()?.into_iter().map(|prompt| self.request(prompt)).collect();
         let (completions, _) = engine.generate(&requests, |_| ControlFlow::Continue(()))?;
         for completion in completions {
             let Prompt::Tokens(prompt) = &requests[completion.request].prompt else { continue };
@@ -405,15 +455,29 @@ impl Trainer {
     }
 
     /// The recipe's prompts; without any, the beginning of a text, or of the held-out one.
-    fn prompts(&self) -> Vec<Vec<u32>> {
+    fn prompts(&self) -> Result<Vec<Vec<u32>>, TrainError> {
         let tokenizer = &self.prepared.tokenizer;
-        let wanted: Vec<Vec<u32>> =
-            self.recipe.train.prompts.iter().filter_map(|p| tokenizer.encode(p).ok()).collect();
-        match (wanted.is_empty(), tokenizer.bos().or(tokenizer.eos())) {
-            (false, _) => wanted,
-            (true, Some(start)) => vec![vec![start]],
-            (true, None) => vec![self.prepared.heldout.tokens(0..self.prepared.heldout.len().min(8))],
+        let context = self.model.decoder().config().max_positions;
+        let mut prompts = Vec::new();
+        for text in &self.recipe.train.prompts {
+            let tokens = tokenizer.encode(text)?;
+            if tokens.is_empty() || tokens.len() >= context {
+                let problem = format!(
+                    "train.prompts: {text:?} has {} tokens, expected 1 to {}",
+                    tokens.len(),
+                    context.saturating_sub(1)
+                );
+                return Err(TrainError::Recipe { place: "recipe".into(), problem });
+            }
+            prompts.push(tokens);
         }
+        if prompts.is_empty() {
+            prompts.push(match tokenizer.bos().or(tokenizer.eos()) {
+                Some(start) => vec![start],
+                None => self.prepared.heldout.tokens(0..self.prepared.heldout.len().min(8).min(context / 2)),
+            });
+        }
+        Ok(prompts)
     }
 
     fn request(&self, prompt: Vec<u32>) -> Request {
@@ -430,6 +494,7 @@ impl Trainer {
     }
 
     fn save_checkpoint(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        self.state.joules = self.power.as_ref().map(PowerMeter::joules);
         self.checkpoints.save(self.model.decoder(), &self.weights, &self.optimizer, &self.state)?;
         self.write(Record::Checkpoint { step: self.state.step }, observer)
     }
@@ -453,14 +518,16 @@ impl Trainer {
         self.write(Record::End { step, reason: reason.into() }, observer)?;
         let records = runlog::read(&self.run.join("run.jsonl"))?;
         curves::draw(&records, &self.run.join("curves.svg"))?;
-        let ngram = records.iter().rev().find_map(|r| match *r {
-            Record::Ngram { order, val_loss, val_bits_per_byte } => {
-                Some(Floor { order, loss: val_loss, bits_per_byte: val_bits_per_byte })
+        let mut floors = records.iter().filter_map(|r| match *r {
+            Record::Ngram { order, tokens, val_loss, val_bits_per_byte } => {
+                Some(Floor { order, tokens, loss: val_loss, bits_per_byte: val_bits_per_byte })
             }
             _ => None,
         });
+        let (ngram, ngram_same_tokens) = (floors.next(), floors.next());
         let tokens = self.state.tokens;
-        let summary = Summary { heldout, ngram, steps: (step, steps), tokens, seconds, stopped };
+        let summary =
+            Summary { heldout, ngram, ngram_same_tokens, steps: (step, steps), tokens, seconds, stopped };
         if !stopped {
             card::save_model(
                 &self.run,

@@ -2,7 +2,7 @@
 //! by the rules in [`Recipe::resolve`]; the resolved recipe is printed and saved with the run.
 
 use crate::error::TrainError;
-use crate::optimizer::OptimizerSettings;
+use crate::optimizer::{OptimizerKind, OptimizerSettings};
 use crate::schedule::ScheduleKind;
 use hearth_kernel::activation::Activation;
 use hearth_model::config::{DecoderConfig, Family, preset_names};
@@ -25,7 +25,7 @@ pub struct Recipe {
     /// How it is trained.
     pub train: TrainSection,
     /// With which optimiser.
-    pub optimizer: OptimizerSettings,
+    pub optimizer: OptimizerSection,
 }
 
 /// What is read, and what is held out.
@@ -67,7 +67,7 @@ impl Default for TokenizerSection {
     }
 }
 
-/// What is trained: a preset, or a depth, or sizes one by one (which override the other two).
+/// What is trained: a published size, or a depth, from which sizes follow unless they are given.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSection {
@@ -89,9 +89,12 @@ pub struct ModelSection {
     /// Query heads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_heads: Option<usize>,
-    /// Key-value heads.
+    /// Key-value heads (llama, qwen3).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_kv_heads: Option<usize>,
+    /// D, the width of a head (llama, qwen3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_dim: Option<usize>,
     /// T, the length of a training window and the model's positions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<usize>,
@@ -125,16 +128,16 @@ pub struct TrainSection {
     pub order: BatchOrder,
     /// The learning rate's shape.
     pub schedule: ScheduleKind,
-    /// Warm-up steps. Open: a fiftieth of the steps.
+    /// Warm-up steps. Open: a fiftieth of the steps, at most 500.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup: Option<u64>,
     /// The share of the steps that decay (`wsd`).
     pub decay: f32,
     /// The final rate as a share of the peak.
     pub floor: f32,
-    /// Start the projections back into the residual stream at zero.
+    /// Start the projections back into the residual stream, and a head of its own, at zero.
     pub zero_projections: bool,
-    /// Probability of dropout (GPT families).
+    /// Probability of dropout, after the embedding and after each attention.
     pub dropout: f32,
     /// Target probability spread over the vocabulary.
     pub label_smoothing: f32,
@@ -201,6 +204,90 @@ impl Default for TrainSection {
     }
 }
 
+/// The optimiser's settings as a recipe has them; see [`OptimizerSettings`]. Rates left open follow from
+/// the model's width.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerSection {
+    /// `muon` (with AdamW for embeddings, head and vectors) or `adamw` for everything.
+    pub kind: OptimizerKind,
+    /// AdamW's rate: for everything, or for vectors beside Muon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f32>,
+    /// AdamW's rate for embeddings beside Muon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_lr: Option<f32>,
+    /// AdamW's rate for a head of its own beside Muon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_lr: Option<f32>,
+    /// Muon's rate.
+    pub muon_lr: f32,
+    /// Muon's momentum.
+    pub momentum: f32,
+    /// AdamW's first decay.
+    pub beta1: f32,
+    /// AdamW's second decay.
+    pub beta2: f32,
+    /// AdamW's epsilon.
+    pub eps: f32,
+    /// Decoupled weight decay, on everything with two dimensions.
+    pub weight_decay: f32,
+    /// Gradients are scaled down to this global norm; 0 turns clipping off.
+    pub clip: f32,
+}
+
+impl Default for OptimizerSection {
+    fn default() -> Self {
+        let OptimizerSettings { kind, muon_lr, momentum, beta1, beta2, eps, weight_decay, clip, .. } =
+            OptimizerSettings::default();
+        OptimizerSection {
+            kind,
+            lr: None,
+            embedding_lr: None,
+            head_lr: None,
+            muon_lr,
+            momentum,
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            clip,
+        }
+    }
+}
+
+impl OptimizerSection {
+    /// Fills in the rates for a width, by the rules of [`Recipe::resolve`].
+    fn resolve(&mut self, hidden_size: usize) {
+        let scale = (256.0 / hidden_size as f32).sqrt();
+        let base = OptimizerSettings::default();
+        let lr = if self.kind == OptimizerKind::Adamw { ADAMW_LR } else { base.lr };
+        self.lr.get_or_insert(lr * scale);
+        self.embedding_lr.get_or_insert(base.embedding_lr * scale);
+        self.head_lr.get_or_insert(base.head_lr * scale);
+    }
+
+    /// The settings, once rates are resolved.
+    pub fn settings(&self) -> OptimizerSettings {
+        let base = OptimizerSettings::default();
+        OptimizerSettings {
+            kind: self.kind,
+            lr: self.lr.unwrap_or(base.lr),
+            embedding_lr: self.embedding_lr.unwrap_or(base.embedding_lr),
+            head_lr: self.head_lr.unwrap_or(base.head_lr),
+            muon_lr: self.muon_lr,
+            momentum: self.momentum,
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: self.eps,
+            weight_decay: self.weight_decay,
+            clip: self.clip,
+        }
+    }
+}
+
+/// AdamW's rate for everything at width 256.
+const ADAMW_LR: f32 = 1e-3;
 /// The dial's default.
 const DEPTH: usize = 4;
 /// Tokens trained on for each weight that a token is multiplied with (Hoffmann et al. 2022, table 3).
@@ -240,28 +327,27 @@ impl Recipe {
     /// - width 64 a block (128 at least); heads of 64 (32 up to a width of 128); feed-forward 8/3;
     /// - context 256 up to depth 6, 512 up to 11, then 1024;
     /// - 1,024 tokens a block in a batch, rounded to whole rows;
-    /// - embedding and vector rates fall with the square root of the width, from their values at 256;
-    ///   Muon's stays, since its updates have the same size at any width.
+    /// - rates of embeddings, head and vectors beside Muon fall with the square root of the width, from
+    ///   6e-3, 6e-3 and 2e-3 at 256; Muon's is 0.02 at any width, since its updates have the same size;
+    ///   AdamW's alone is 1e-3 at 256.
     pub fn resolve(&mut self, vocab_size: usize) -> Result<DecoderConfig, TrainError> {
         let config = self.model.decoder(vocab_size)?;
-        let dialled = self.model.preset.is_none() && self.train.batch.is_none();
         let model = &mut self.model;
+        model.preset = None;
         model.depth = Some(config.n_layers);
         model.family = Some(family_name(config.family).into());
         model.hidden_size = Some(config.hidden_size);
         model.intermediate_size = Some(config.intermediate_size);
         model.n_heads = Some(config.n_heads);
-        model.n_kv_heads = Some(config.n_kv_heads);
+        if !config.family.is_gpt() {
+            model.n_kv_heads = Some(config.n_kv_heads);
+            model.head_dim = Some(config.head_dim);
+        }
         model.context = Some(config.max_positions);
         model.tied_head = Some(config.tied_head);
         let tokens = 1024 * config.n_layers;
         let batch = *self.train.batch.get_or_insert((tokens / config.max_positions).max(4));
-        if dialled {
-            let scale = (256.0 / config.hidden_size as f32).sqrt();
-            self.optimizer.lr *= scale;
-            self.optimizer.embedding_lr *= scale;
-            self.optimizer.head_lr *= scale;
-        }
+        self.optimizer.resolve(config.hidden_size);
         if self.train.steps.is_none() && self.train.minutes.is_none() {
             let wanted = TOKENS_PER_WEIGHT * config.multiplied_weights();
             let step = batch * self.train.accumulate * config.max_positions;
@@ -335,6 +421,8 @@ impl Recipe {
             "train.minutes must be above 0"
         } else if train.keep_checkpoints == 0 {
             "train.keep_checkpoints must be at least 1"
+        } else if train.ngram_order > hearth_data::KneserNey::MAX_ORDER {
+            "train.ngram_order must be at most 5"
         } else {
             return Ok(());
         };
@@ -373,6 +461,22 @@ impl ModelSection {
                 return Err(fail(format!("model.family {other:?}: expected qwen3, llama, gpt2 or gpt1")));
             }
         };
+        if let Some(name) = &self.preset {
+            let own = [
+                ("depth", self.depth.is_some()),
+                ("family", self.family.is_some()),
+                ("hidden_size", self.hidden_size.is_some()),
+                ("intermediate_size", self.intermediate_size.is_some()),
+                ("n_heads", self.n_heads.is_some()),
+                ("n_kv_heads", self.n_kv_heads.is_some()),
+                ("head_dim", self.head_dim.is_some()),
+            ];
+            if let Some((key, _)) = own.iter().find(|(_, given)| *given) {
+                return Err(fail(format!(
+                    "model.preset {name:?} and model.{key} are both given; the preset decides it\nhint: leave one of them out"
+                )));
+            }
+        }
         let depth = self.depth.unwrap_or(DEPTH);
         let width = self.hidden_size.unwrap_or((64 * depth).max(128));
         let context = self.context.unwrap_or(match depth {
@@ -396,6 +500,9 @@ impl ModelSection {
         }
         if let Some(n) = self.n_heads {
             (config.n_heads, config.n_kv_heads, config.head_dim) = (n, n, config.hidden_size / n.max(1));
+        }
+        if let Some(n) = self.head_dim {
+            config.head_dim = n;
         }
         if let Some(n) = self.n_kv_heads {
             config.n_kv_heads = n;
@@ -441,13 +548,36 @@ mod tests {
 
     #[test]
     fn a_resolved_recipe_reads_back_and_resolves_to_itself() {
-        let mut recipe = Recipe::default();
-        let config = recipe.resolve(4096).expect("resolves");
-        recipe.resolve_steps(100);
-        let mut again = Recipe::parse(&recipe.to_toml(), "saved").expect("reads back");
-        assert_eq!(again, recipe);
-        assert_eq!(again.resolve(4096).expect("resolves"), config);
-        assert_eq!(again, recipe);
+        for model in [
+            "",
+            "hidden_size = 144",
+            "family = \"gpt2\"\nbiases = false\nactivation = \"relu\"",
+            "preset = \"gpt1\"\ncontext = 64",
+            "preset = \"gpt2\"",
+            "family = \"llama\"\nn_heads = 4\nn_kv_heads = 2\nhead_dim = 64",
+        ] {
+            let mut recipe = Recipe::parse(&format!("[model]\n{model}\n"), "test").expect("a recipe");
+            let config = recipe.resolve(4096).expect("resolves");
+            recipe.resolve_steps(100);
+            let mut again = Recipe::parse(&recipe.to_toml(), "saved").expect("reads back");
+            assert_eq!(again, recipe, "{model}");
+            assert_eq!(again.resolve(4096).expect("resolves"), config, "{model}");
+            assert_eq!(again, recipe, "{model}");
+        }
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        for (model, expect) in [
+            ("preset = \"gpt2\"\ndepth = 3", "model.preset \"gpt2\" and model.depth"),
+            ("biases = true", "qwen3 has no biases"),
+            ("family = \"gpt2\"\nn_kv_heads = 1", "the GPT families have one for each"),
+            ("family = \"gpt1\"\nactivation = \"gelu\"", "GPT-1 has no GeluErf"),
+        ] {
+            let mut recipe = Recipe::parse(&format!("[model]\n{model}\n"), "test").expect("a recipe");
+            let error = recipe.resolve(4096).expect_err(model).to_string();
+            assert!(error.contains(expect), "{model}: {error}");
+        }
     }
 
     #[test]

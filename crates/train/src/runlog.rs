@@ -10,7 +10,7 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Record {
-    /// The run starts, or goes on.
+    /// The run starts.
     Start {
         /// First step to be done.
         step: u64,
@@ -35,7 +35,7 @@ pub enum Record {
         grad_norm: f32,
         /// Tokens trained on so far.
         tokens: u64,
-        /// Over the last steps.
+        /// Of this step.
         tokens_per_second: f64,
         /// Seconds of training so far.
         seconds: f64,
@@ -60,6 +60,8 @@ pub enum Record {
     Ngram {
         /// n.
         order: usize,
+        /// Tokens that it was counted on.
+        tokens: u64,
         /// Nats a token.
         val_loss: f64,
         /// Bits a byte of text.

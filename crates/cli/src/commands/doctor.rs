@@ -5,7 +5,8 @@ use anyhow::Result;
 use hearth_kernel::gemm::{Mat, MatMut, Write, gemm};
 use hearth_kernel::pool::{parallel_chunks_mut, set_threads, threads};
 use hearth_kernel::{Buffer, current_isa};
-use hearth_model::{Decoder, DecoderConfig};
+use hearth_model::DecoderConfig;
+use hearth_train::Recipe;
 use serde_json::{Value, json};
 use std::time::Instant;
 
@@ -24,7 +25,7 @@ impl Doctor {
         let (total, free) = memory().unzip();
         let clients: Vec<&str> = ["npm", "pip", "pip3"].into_iter().filter(|c| on_path(c)).collect();
         let expectations = expectations(gflops);
-        let isa = format!("{:?}", current_isa()).to_lowercase();
+        let isa = current_isa().name();
         let mut lines = vec![
             format!("processor       {} cores, {all} threads, kernels for {isa}", cores()),
             format!(
@@ -49,7 +50,7 @@ impl Doctor {
         ];
         for e in &expectations {
             lines.push(format!(
-                "  {:<28} {:>9} tokens/s   20 tokens a parameter: {}",
+                "  {:<28} {:>9} tokens/s   20 tokens a weight: {}",
                 e.name,
                 count(e.tokens_per_second),
                 duration(e.seconds)
@@ -136,16 +137,18 @@ struct Expectation {
 
 fn expectations(gflops: f64) -> Vec<Expectation> {
     let native = |depth: usize| {
-        (format!("depth {depth}, vocabulary 8192"), DecoderConfig::native(8192, 64 * depth, depth, 256))
+        let mut recipe = Recipe::default();
+        recipe.model.depth = Some(depth);
+        Some((format!("depth {depth}, vocabulary 8192"), recipe.resolve(8192).ok()?))
     };
-    let mut models = vec![native(4), native(6), native(12)];
+    let mut models: Vec<_> = [4, 6, 12].into_iter().filter_map(native).collect();
     models.extend(DecoderConfig::preset("gpt2").map(|config| ("GPT-2 (124M)".to_owned(), config)));
     models
         .into_iter()
-        .filter_map(|(name, config)| {
-            let params = Decoder::new(config.clone()).ok()?.n_params() as f64;
+        .map(|(name, config)| {
+            let params = config.multiplied_weights() as f64;
             let tokens_per_second = 0.7 * gflops * 1e9 / config.train_flops_per_token(config.max_positions);
-            Some(Expectation { name, tokens_per_second, seconds: 20.0 * params / tokens_per_second })
+            Expectation { name, tokens_per_second, seconds: 20.0 * params / tokens_per_second }
         })
         .collect()
 }

@@ -107,7 +107,7 @@ impl Generate {
         }
         let listed: Vec<_> = completions
             .iter()
-            .map(|c| json!({ "text": c.text, "tokens": c.tokens, "finish": format!("{:?}", c.finish).to_lowercase() }))
+            .map(|c| json!({ "text": c.text, "tokens": c.tokens, "finish": c.finish.name() }))
             .collect();
         terminal.result(
             "",

@@ -1,7 +1,7 @@
 //! `hearth pretrain`: train a model from a recipe.
 
-use crate::failure::Stopped;
-use crate::terminal::Terminal;
+use crate::failure::{Stopped, Usage};
+use crate::terminal::{Terminal, count};
 use crate::training::{Watch, summary_json};
 use anyhow::Result;
 use hearth_train::Recipe;
@@ -16,7 +16,7 @@ pub struct Pretrain {
     /// Train on these files, folders or globs instead of the recipe's
     #[arg(long, num_args = 1.., value_name = "F")]
     data: Vec<String>,
-    /// The run's folder, and the model's at the end [default: ./hearth-run]
+    /// The run's folder, and the model's at the end
     #[arg(long, default_value = "hearth-run", value_name = "DIR")]
     out: PathBuf,
     /// Go on from the last checkpoint in --out
@@ -49,35 +49,48 @@ impl Pretrain {
         recipe.model.depth = self.depth.or(recipe.model.depth);
         recipe.model.context = self.context.or(recipe.model.context);
         recipe.train.batch = self.batch.or(recipe.train.batch);
+        if self.resume && self.minutes.is_some() {
+            return Err(Usage(
+                "--minutes decides the steps of a new run; a resumed one has its steps already\nhint: leave out --minutes"
+                    .into(),
+            )
+            .into());
+        }
         if self.steps.is_some() || self.minutes.is_some() {
-            (recipe.train.steps, recipe.train.minutes) = (self.steps, self.minutes);
+            let train = &mut recipe.train;
+            (train.steps, train.minutes) = (self.steps, self.minutes);
+            if !self.resume {
+                // What a saved recipe had worked out for its own number of steps.
+                (train.warmup, train.eval_every, train.sample_every, train.checkpoint_every) =
+                    (None, None, None, None);
+            }
         }
         let summary = pretrain(&recipe, &self.out, self.resume, &mut Watch::new(terminal, true))?;
-        finish(
-            terminal,
-            &summary,
-            &self.out,
-            &format!("hearth pretrain {} --out {} --resume", self.recipe.display(), self.out.display()),
-        )?;
+        finish(terminal, &summary, &self.out)?;
         terminal.result("", &summary_json(&summary))
     }
 }
 
 /// What there is to say after a run; an error if it was stopped.
-pub fn finish(terminal: &Terminal, summary: &Summary, out: &Path, again: &str) -> Result<()> {
+pub fn finish(terminal: &Terminal, summary: &Summary, out: &Path) -> Result<()> {
+    let out = out.display();
     if summary.stopped {
         let (done, of) = summary.steps;
         terminal.clear();
-        return Err(Stopped(format!("stopped after step {done} of {of}; go on with\n  {again}")).into());
+        return Err(Stopped(format!(
+            "stopped after step {done} of {of}; go on with\n  hearth pretrain {out}/recipe.toml --out {out} --resume"
+        ))
+        .into());
     }
     let bits = summary.heldout.bits_per_byte();
-    let floor = summary
-        .ngram
-        .map_or(String::new(), |n| format!("; the {}-gram model {:.3}", n.order, n.bits_per_byte));
+    let floors = [summary.ngram_same_tokens, summary.ngram].into_iter().flatten();
+    let floor: String = floors
+        .map(|n| {
+            format!("; a {}-gram model of {} tokens: {:.3}", n.order, count(n.tokens as f64), n.bits_per_byte)
+        })
+        .collect();
     terminal.say(&format!(
-        "held-out text: {bits:.3} bits per byte{floor}\nmodel: {}   curves: {}",
-        out.display(),
-        out.join("curves.svg").display()
+        "held-out text: {bits:.3} bits per byte{floor}\nmodel: {out}   curves: {out}/curves.svg"
     ));
     Ok(())
 }

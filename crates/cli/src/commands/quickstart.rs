@@ -5,6 +5,7 @@ use crate::failure::Usage;
 use crate::terminal::Terminal;
 use crate::training::{Watch, summary_json};
 use anyhow::Result;
+use hearth_data::{Corpus, CorpusOptions};
 use hearth_engine::{Engine, Request, Sampling};
 use hearth_train::Recipe;
 use hearth_train::pretrain::pretrain;
@@ -23,7 +24,7 @@ pub struct Quickstart {
     /// Minutes of training
     #[arg(long, default_value_t = 4.0, value_name = "N")]
     minutes: f64,
-    /// Where the model is kept; an earlier quickstart there is replaced
+    /// Where the model is kept; a run that is there already is moved aside
     #[arg(long, default_value = "hearth-quickstart", value_name = "DIR")]
     out: PathBuf,
     /// Don't start a server at the end (this version has none yet)
@@ -55,12 +56,16 @@ impl Quickstart {
             recipe.data.files = vec![file.display().to_string()];
             recipe.train.prompts.clear();
         }
-        clear_earlier(&out)?;
+        recipe.check()?;
+        if let Some(file) = &data {
+            // An error now, rather than after the earlier run was moved.
+            Corpus::open(std::slice::from_ref(file), CorpusOptions::default())?;
+        }
+        move_earlier(terminal, &out)?;
         terminal
             .say("Reading text, training a tokenizer, then a GPT. Ctrl-C stops and keeps a checkpoint.\n");
         let summary = pretrain(&recipe, &out, false, &mut Watch::new(terminal, false))?;
-        let again = format!("hearth pretrain {0}/recipe.toml --out {0} --resume", out.display());
-        finish(terminal, &summary, &out, &again)?;
+        finish(terminal, &summary, &out)?;
         write_samples(terminal, &out, &recipe)?;
         let prompt = recipe.train.prompts.first().map_or("", String::as_str);
         terminal.say(&format!(
@@ -74,43 +79,28 @@ impl Quickstart {
     }
 }
 
-/// What a run leaves in its folder.
-const ARTEFACTS: [&str; 12] = [
-    "checkpoints",
-    "config.json",
-    "curves.svg",
-    "data",
-    "generation_config.json",
-    "hearth.json",
-    "model.safetensors",
-    "recipe.toml",
-    "run.jsonl",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    ".lock",
-];
-
-/// Removes an earlier run, and refuses a folder that holds anything else.
-fn clear_earlier(out: &Path) -> Result<()> {
-    if !out.exists() {
+/// Moves a run that is in the way to `OUT-1`, `OUT-2`, …; a folder that holds anything else is
+/// refused.
+fn move_earlier(terminal: &Terminal, out: &Path) -> Result<()> {
+    let empty = |dir: &Path| Ok::<_, std::io::Error>(fs_err::read_dir(dir)?.next().is_none());
+    if !out.exists() || (out.is_dir() && empty(out)?) {
         return Ok(());
     }
-    let mut ours = Vec::new();
-    for entry in fs_err::read_dir(out)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !ARTEFACTS.contains(&name.as_str()) {
-            return Err(Usage(format!(
-                "{}: holds {name}, which no quickstart wrote\nhint: choose another folder with --out",
-                out.display()
-            ))
-            .into());
-        }
-        ours.push(path);
+    if !out.join("recipe.toml").is_file() {
+        return Err(Usage(format!(
+            "{}: is in the way and holds no earlier run\nhint: choose another folder with --out",
+            out.display()
+        ))
+        .into());
     }
-    for path in ours {
-        if path.is_dir() { fs_err::remove_dir_all(path)? } else { fs_err::remove_file(path)? }
-    }
+    let aside = |n: u32| {
+        let mut name = out.as_os_str().to_owned();
+        name.push(format!("-{n}"));
+        PathBuf::from(name)
+    };
+    let free = (1..).map(aside).find(|path| !path.exists()).unwrap_or_else(|| aside(0));
+    fs_err::rename(out, &free)?;
+    terminal.say(&format!("the earlier run in {} is now in {}", out.display(), free.display()));
     Ok(())
 }
 
