@@ -1,0 +1,3 @@
+//! Integration tests of the model crate, in one binary.
+
+mod executors;
