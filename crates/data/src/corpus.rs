@@ -101,6 +101,11 @@ impl Corpus {
         Documents {
             files: self.files.clone().into_iter(),
             file_count: self.files.len(),
+            place: match self.files.as_slice() {
+                [] => "no file".to_string(),
+                [only] => only.display().to_string(),
+                [first, others @ ..] => format!("{} and {} more files", first.display(), others.len()),
+            },
             options: self.options.clone(),
             current: None,
             index: 0,
@@ -180,6 +185,8 @@ impl Format {
 pub struct Documents {
     files: std::vec::IntoIter<PathBuf>,
     file_count: usize,
+    /// The files, for errors.
+    place: String,
     options: CorpusOptions,
     current: Option<(Arc<Path>, Source)>,
     index: u64,
@@ -208,7 +215,8 @@ impl Iterator for Documents {
                 self.ended = true;
                 if self.index == 0 {
                     let hint = "check that the files hold text in the field that is read";
-                    return Some(Err(DataError::Empty { files: self.file_count, hint }));
+                    let place = std::mem::take(&mut self.place);
+                    return Some(Err(DataError::Empty { place, files: self.file_count, hint }));
                 }
             }
         }

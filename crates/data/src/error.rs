@@ -35,8 +35,10 @@ pub enum DataError {
     },
 
     /// The files hold no text.
-    #[error("the corpus is empty: {files} files, no text in them\nhint: {hint}")]
+    #[error("the corpus is empty: no text in {place}\nhint: {hint}")]
     Empty {
+        /// The files.
+        place: String,
         /// How many files were read.
         files: usize,
         /// What to try.

@@ -82,7 +82,11 @@ pub fn write_shard(
     writer.write(&batch)?;
     progress(writer.so_far());
     if writer.header.tokens == 0 {
-        return Err(DataError::Empty { files: 0, hint: "no document reached the shard" });
+        return Err(DataError::Empty {
+            place: path.display().to_string(),
+            files: 0,
+            hint: "no document reached the shard",
+        });
     }
     writer.finish()
 }
