@@ -53,7 +53,7 @@ pub struct Checkpoints {
     keep: usize,
 }
 
-/// How a folder that is being written is named.
+/// How the name of a folder begins that is being written, or removed.
 const PARTIAL: &str = ".writing-";
 const STATE: &str = "state.json";
 const TENSORS: &str = "state.safetensors";
@@ -64,7 +64,7 @@ impl Checkpoints {
         Checkpoints { dir: run.join("checkpoints"), keep: keep.max(1) }
     }
 
-    /// Removes what a run that was killed left half-written.
+    /// Removes what a run that was killed left half-written or half-removed.
     pub fn sweep(&self) -> Result<(), TrainError> {
         if self.dir.is_dir() {
             for entry in fs_err::read_dir(&self.dir)? {
@@ -115,16 +115,24 @@ impl Checkpoints {
         let json = serde_json::to_vec_pretty(state).map_err(std::io::Error::from)?;
         write_synced(&temporary.path().join(STATE), &json)?;
         if target.exists() {
-            fs_err::remove_dir_all(&target)?;
+            self.remove(&target)?;
         }
         fs_err::rename(temporary.path(), &target)?;
         // The folder was renamed away: nothing is left for the guard to delete.
         drop(temporary.keep());
         let list = self.list()?;
         for old in &list[..list.len().saturating_sub(self.keep)] {
-            fs_err::remove_dir_all(old)?;
+            self.remove(old)?;
         }
         Ok(target)
+    }
+
+    /// Takes a checkpoint out of the list at once, so that no crash leaves a part of it there.
+    fn remove(&self, checkpoint: &Path) -> Result<(), TrainError> {
+        let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
+        let doomed = self.dir.join(format!("{PARTIAL}{name}"));
+        fs_err::rename(checkpoint, &doomed)?;
+        Ok(fs_err::remove_dir_all(doomed)?)
     }
 
     /// Reads a checkpoint back into weights and optimiser.
