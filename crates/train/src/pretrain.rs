@@ -82,7 +82,7 @@ pub fn pretrain(
     resume: bool,
     observer: &mut dyn Observer,
 ) -> Result<Summary, TrainError> {
-    let mut recipe = recipe.clone();
+    let recipe = recipe.clone();
     let keep = recipe.train.keep_checkpoints;
     let checkpoints = Checkpoints::new(run, keep);
     let latest = checkpoints.latest()?;
@@ -94,8 +94,49 @@ pub fn pretrain(
         });
     }
     recipe.check()?;
+    // Sizes that can't be are refused before minutes of work on the text.
+    recipe.clone().resolve(recipe.tokenizer.vocab_size.max(1))?;
+    let existed = run.exists();
     fs_err::create_dir_all(run)?;
     let _lock = lock(run)?;
+    let before = if existed { Contents::of(run)? } else { Contents(None) };
+    let trainer = set_up(recipe, run, latest.as_deref(), resume, checkpoints, observer);
+    trainer.inspect_err(|_| before.restore(run))?.train(observer)
+}
+
+/// What a folder held before a run: all that is left of it if the run can't even begin.
+struct Contents(Option<Vec<PathBuf>>);
+
+impl Contents {
+    fn of(dir: &Path) -> Result<Self, TrainError> {
+        let entries = fs_err::read_dir(dir)?.map(|entry| Ok(entry?.path()));
+        Ok(Contents(Some(entries.collect::<Result<_, std::io::Error>>()?)))
+    }
+
+    /// Removes what has come since. What can't be removed stays: the error that led here counts more.
+    fn restore(&self, dir: &Path) {
+        let Contents(Some(before)) = self else {
+            let _ = fs_err::remove_dir_all(dir);
+            return;
+        };
+        for path in fs_err::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if !before.contains(&path) {
+                let _ =
+                    if path.is_dir() { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) };
+            }
+        }
+    }
+}
+
+/// Everything up to the first step: text, weights, and the checkpoint to go on from if there is one.
+fn set_up(
+    mut recipe: Recipe,
+    run: &Path,
+    latest: Option<&Path>,
+    resume: bool,
+    checkpoints: Checkpoints,
+    observer: &mut dyn Observer,
+) -> Result<Trainer, TrainError> {
     checkpoints.sweep()?;
     if resume && latest.is_none() {
         observer.stage("nothing to go on with: no checkpoint yet, starting from the first step");
@@ -134,10 +175,10 @@ pub fn pretrain(
         power: PowerMeter::open(),
     };
     match latest {
-        Some(path) => trainer.restore(&path, observer)?,
+        Some(path) => trainer.restore(path, observer)?,
         None => trainer.begin(observer)?,
     }
-    trainer.train(observer)
+    Ok(trainer)
 }
 
 /// Keeps a second run out of the folder for as long as the file is open.
