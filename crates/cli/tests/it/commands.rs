@@ -1,0 +1,212 @@
+//! What scripts rely on: names, flags, JSON keys, what goes to stdout.
+
+use crate::{Room, positive, text};
+use serde_json::Value;
+
+#[test]
+fn a_tokenizer_is_trained_and_undone() {
+    let room = Room::furnished();
+    let said = room.done("tokenizer train --data text.txt --vocab-size 290 --out tok --json");
+    assert_eq!(said.json()["vocab_size"], 290);
+    assert!(room.path("tok/tokenizer.json").is_file() && room.path("tok/tokenizer_config.json").is_file());
+
+    let lines = "The cat saw the moon.\n\n  二 spaces,\ttab; naïve 🎉 \nno newline at the end";
+    room.write("in.txt", lines);
+    let ids = room.done("tokenizer encode --model tok in.txt").out;
+    assert_eq!(ids.lines().count(), 4, "a line a line");
+    assert_eq!(ids.lines().nth(1), Some(""));
+    assert!(ids.split_whitespace().all(|id| id.parse::<u32>().is_ok_and(|id| id < 290)), "{ids}");
+    room.write("ids.txt", &ids);
+    assert_eq!(room.done("tokenizer decode --model tok ids.txt").out, format!("{lines}\n"));
+    // A tokenizer's file will do, and merges make lines of known words short.
+    let same = room.done("tokenizer encode --model tok/tokenizer.json in.txt").out;
+    assert_eq!(same, ids);
+    assert!(
+        ids.lines().next().is_some_and(|line| line.split(' ').count() < "The cat saw the moon.".len()),
+        "{ids}"
+    );
+}
+
+#[test]
+fn a_tokenizer_of_characters() {
+    let room = Room::new();
+    room.write("text.txt", "banana bread\n");
+    let said = room.done("tokenizer train --data text.txt --pre-tokenizer chars --out tok --json");
+    // Newline, space, a, b, d, e, n, r, and the separator.
+    assert_eq!(said.json()["vocab_size"], 9);
+    room.write("in.txt", "bad bean\n");
+    assert_eq!(room.done("tokenizer encode --model tok in.txt").out, "3 2 4 1 3 5 2 6\n");
+}
+
+#[test]
+fn a_model_is_trained_asked_and_judged() {
+    let room = Room::furnished();
+    let said = room.done("pretrain tiny.toml --data text.txt --out run --json");
+    let json = said.json();
+    positive(
+        &json,
+        &[
+            "val_loss",
+            "val_bits_per_byte",
+            "tokens",
+            "seconds",
+            "tokens_per_second",
+            "peak_rss_bytes",
+            "steps",
+        ],
+    );
+    assert_eq!((json["steps"].as_u64(), json["tokens"].as_u64()), (Some(40), Some(40 * 4 * 32)));
+    assert_eq!(said.out.lines().count(), 1, "progress belongs on stderr: {}", said.out);
+    assert!(said.err.contains("step     40"), "{}", said.err);
+    for file in
+        ["hearth.json", "config.json", "model.safetensors", "tokenizer.json", "recipe.toml", "curves.svg"]
+    {
+        assert!(room.path("run").join(file).is_file(), "{file}");
+    }
+    #[cfg(unix)]
+    assert_eq!(
+        crate::private_files(&room.path("run")),
+        Vec::<std::path::PathBuf>::new(),
+        "only their owner may read"
+    );
+    check_generate(&room);
+    check_eval(&room, json["val_loss"].as_f64().expect("a number"));
+    check_again(&room);
+}
+
+fn check_generate(room: &Room) {
+    let said =
+        room.run(&["generate", "run", "--prompt", "The cat", "--max-tokens", "12", "--temperature", "0"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(!said.out.contains("The cat "), "the prompt was echoed: {}", said.out);
+    assert!(said.out.len() > 4 && said.out.ends_with('\n'));
+    let args =
+        ["generate", "run", "--prompt", "The cat", "--max-tokens", "12", "--temperature", "0", "--json"];
+    let json = room.run(&args).json();
+    let completion = &json["completions"][0];
+    assert_eq!(completion["text"].as_str().map(|text| format!("{text}\n")), Some(said.out));
+    assert_eq!(completion["tokens"].as_array().map(Vec::len), Some(12));
+    assert_eq!(completion["finish"], "length");
+    let quiet = room.hearth("generate run --prompt A --max-tokens 3 -q");
+    assert_eq!((quiet.code, quiet.err.as_str()), (Some(0), ""));
+
+    let seeded =
+        |seed: &str| room.done(&format!("generate run --prompt A --max-tokens 20 --seed {seed}")).out;
+    assert_eq!(seeded("3"), seeded("3"));
+    assert_ne!(seeded("3"), seeded("4"));
+    let three = room.done("generate run --prompt A --max-tokens 5 --n 3 --json").json();
+    assert_eq!(three["completions"].as_array().map(Vec::len), Some(3));
+}
+
+/// Scores of all the text, in windows of the context or shorter ones.
+fn check_eval(room: &Room, val_loss: f64) {
+    let json = room.done("eval run --text text.txt --json").json();
+    positive(&json, &["loss", "perplexity", "bits_per_byte", "tokens"]);
+    let ids = room.done("tokenizer encode --model run text.txt").out;
+    let number = |json: &Value, key: &str| json[key].as_f64().expect("a number");
+    // A newline more a line: encoding goes by lines.
+    let tokens = ids.split_whitespace().count() as f64;
+    assert!(number(&json, "tokens") > 0.9 * tokens, "{} of about {tokens} tokens scored", json["tokens"]);
+    let loss = number(&json, "loss");
+    assert!((loss - val_loss).abs() < 0.5, "loss {loss}, of held-out text {val_loss}");
+    assert!((number(&json, "perplexity").ln() - loss).abs() < 1e-9);
+    let bits = loss * number(&json, "tokens") / std::f64::consts::LN_2 / number(&json, "bytes");
+    assert!((number(&json, "bits_per_byte") - bits).abs() < 1e-9);
+
+    let half = room.done("eval run --text text.txt --ctx 16 --half --json").json();
+    let windows = ((number(&json, "tokens") * 32.0 / 31.0) / 16.0).round();
+    assert!((number(&half, "tokens") - windows * 7.0).abs() <= 14.0, "{half}: about {windows} windows");
+    let compressed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let mut compressed = compressed;
+    std::io::Write::write_all(&mut compressed, &room.read("text.txt")).expect("compresses");
+    room.write("text.txt.gz", compressed.finish().expect("compresses"));
+    assert_eq!(room.done("eval run --text text.txt.gz --json").json(), json);
+}
+
+/// The same recipe gives the same bits; a finished run stays finished.
+fn check_again(room: &Room) {
+    room.done("pretrain tiny.toml --data text.txt --out again -q");
+    assert_eq!(room.read("again/model.safetensors"), room.read("run/model.safetensors"));
+    room.done("pretrain tiny.toml --data text.txt --out other --seed 8 --steps 40 -q");
+    assert_ne!(room.read("other/model.safetensors"), room.read("run/model.safetensors"));
+    room.done("pretrain tiny.toml --data text.txt --out again --resume -q");
+    assert_eq!(room.read("again/model.safetensors"), room.read("run/model.safetensors"));
+    room.refused(
+        "pretrain tiny.toml --data text.txt --out run",
+        "error: run: already holds a run\nhint: add --resume to go on with it, or choose another --out",
+    );
+    // The resolved recipe reproduces the run.
+    room.done("pretrain run/recipe.toml --out resolved -q");
+    assert_eq!(room.read("resolved/model.safetensors"), room.read("run/model.safetensors"));
+}
+
+#[test]
+fn every_family_trains_and_opens() {
+    let room = Room::furnished();
+    for family in ["gpt1", "gpt2", "llama", "qwen3"] {
+        let recipe = crate::recipe(4).replace("depth = 1", &format!("depth = 1\nfamily = {family:?}"));
+        room.write("recipe.toml", recipe);
+        room.done(&format!("pretrain recipe.toml --data text.txt --out {family} -q"));
+        let config: Value =
+            serde_json::from_slice(&room.read(&format!("{family}/config.json"))).expect("JSON");
+        assert!(
+            config["architectures"][0]
+                .as_str()
+                .is_some_and(|a| a.contains("ForCausalLM") || a.contains("LMHead"))
+        );
+        let said = room.done(&format!("eval {family} --text text.txt --json"));
+        positive(&said.json(), &["loss"]);
+    }
+}
+
+#[test]
+fn speed_is_measured_in_real_steps() {
+    let room = Room::new();
+    let json = room.done("bench train --preset nanogpt-cpu --steps 2 --json").json();
+    positive(&json, &["step_ms_median", "tokens_per_second", "peak_rss_bytes"]);
+    let losses: Vec<f64> =
+        json["losses"].as_array().expect("a list").iter().map(|l| l.as_f64().expect("a number")).collect();
+    assert_eq!(losses.len(), 2);
+    assert!(losses[1] < losses[0], "the second step on the same batch is better: {losses:?}");
+}
+
+#[test]
+fn the_doctor_says_what_there_is() {
+    let room = Room::new();
+    let json = room.done("doctor --json").json();
+    positive(&json, &["cores", "threads", "gflops", "gflops_one_thread", "copy_gbytes_per_second"]);
+    assert!(json["expectations"].as_array().is_some_and(|e| e.len() > 2));
+}
+
+#[test]
+fn the_quickstart_leaves_a_model() {
+    let room = Room::new();
+    room.write("mine.txt", text(3000));
+    let said = room.done("quickstart --data mine.txt --minutes 0.03 --out mine --no-serve --json");
+    assert_eq!(said.json()["path"], "mine");
+    let card: Value = serde_json::from_slice(&room.read("mine/hearth.json")).expect("JSON");
+    assert_eq!(card["data"]["files"][0]["name"], "mine.txt");
+    room.done("generate mine --prompt The --max-tokens 5");
+
+    // A folder that holds anything else is left alone; so is an earlier model if the text is missing.
+    room.refused(
+        "quickstart --data missing.txt --out mine",
+        "error: nothing to read at missing.txt: it does not exist\nhint: check the path",
+    );
+    room.write("thesis/chapter.md", "years of work");
+    room.refused_with(
+        "quickstart --data mine.txt --out thesis",
+        "error: thesis: ",
+        &["hint: choose another folder with --out"],
+    );
+}
+
+#[test]
+fn what_can_be_got_is_listed() {
+    let room = Room::new();
+    let said = room.done("get --list --json");
+    let names = said.json()["names"].as_array().cloned().unwrap_or_default();
+    for name in ["tang-poems", "song-poems", "movie-reviews", "english-sentences", "gpt2-vocab"] {
+        assert!(names.iter().any(|n| n == name), "{name} is not in {names:?}");
+    }
+}
