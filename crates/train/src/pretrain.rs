@@ -181,11 +181,24 @@ fn set_up(
     Ok(trainer)
 }
 
-/// Keeps a second run out of the folder for as long as the file is open.
-fn lock(run: &Path) -> Result<std::fs::File, TrainError> {
-    let file = fs_err::File::create(run.join(".lock"))?.into_parts().0;
+/// Keeps a second run out of the folder, until dropped.
+struct Lock {
+    path: PathBuf,
+    _file: std::fs::File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A file that stays is no obstacle: what counts is the lock on it.
+        let _ = fs_err::remove_file(&self.path);
+    }
+}
+
+fn lock(run: &Path) -> Result<Lock, TrainError> {
+    let path = run.join(".lock");
+    let file = fs_err::File::create(&path)?.into_parts().0;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock { path, _file: file }),
         Err(std::fs::TryLockError::WouldBlock) => Err(TrainError::Folder {
             folder: run.to_owned(),
             problem: "another run is writing here\nhint: wait for it, or choose another --out".into(),

@@ -461,7 +461,13 @@ impl ModelSection {
                 return Err(fail(format!("model.family {other:?}: expected qwen3, llama, gpt2 or gpt1")));
             }
         };
+        let mut published = None;
         if let Some(name) = &self.preset {
+            published = DecoderConfig::preset(name);
+            if published.is_none() {
+                let known = preset_names().join(", ");
+                return Err(fail(format!("model.preset {name:?}: expected one of {known}")));
+            }
             let own = [
                 ("depth", self.depth.is_some()),
                 ("family", self.family.is_some()),
@@ -484,10 +490,8 @@ impl ModelSection {
             7..=11 => 512,
             _ => 1024,
         });
-        let mut config = match &self.preset {
-            Some(name) => DecoderConfig::preset(name).ok_or_else(|| {
-                fail(format!("model.preset {name:?}: expected one of {}", preset_names().join(", ")))
-            })?,
+        let mut config = match published {
+            Some(config) => config,
             None if family.is_gpt() => {
                 let heads = self.n_heads.unwrap_or((width / 64).max(1));
                 DecoderConfig { family, ..DecoderConfig::gpt2(vocab_size, width, depth, heads, context) }

@@ -4,8 +4,8 @@ use crate::failure::{Stopped, Usage};
 use crate::terminal::{Terminal, count};
 use crate::training::{Watch, summary_json};
 use anyhow::Result;
-use hearth_train::Recipe;
 use hearth_train::pretrain::{Summary, pretrain};
+use hearth_train::{Recipe, TrainError};
 use std::path::{Path, PathBuf};
 
 /// Train a model from raw text, as a recipe says
@@ -65,9 +65,20 @@ impl Pretrain {
                     (None, None, None, None);
             }
         }
-        let summary = pretrain(&recipe, &self.out, self.resume, &mut Watch::new(terminal, true))?;
+        let summary = pretrain(&recipe, &self.out, self.resume, &mut Watch::new(terminal, true))
+            .map_err(|error| name_recipe(error, &self.recipe))?;
         finish(terminal, &summary, &self.out)?;
         terminal.result("", &summary_json(&summary))
+    }
+}
+
+/// Says which file a recipe that makes no sense came from.
+fn name_recipe(error: TrainError, path: &Path) -> TrainError {
+    match error {
+        TrainError::Recipe { place, problem } if place == "recipe" => {
+            TrainError::Recipe { place: path.display().to_string(), problem }
+        }
+        other => other,
     }
 }
 

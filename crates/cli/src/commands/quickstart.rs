@@ -59,7 +59,10 @@ impl Quickstart {
         recipe.check()?;
         if let Some(file) = &data {
             // An error now, rather than after the earlier run was moved.
-            Corpus::open(std::slice::from_ref(file), CorpusOptions::default())?;
+            Corpus::open(std::slice::from_ref(file), CorpusOptions::default())?
+                .documents()
+                .next()
+                .transpose()?;
         }
         move_earlier(terminal, &out)?;
         terminal
