@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod curves;
 mod error;
 pub mod evaluate;
+mod folder;
 pub mod optimizer;
 pub mod power;
 pub mod prepare;
@@ -18,6 +19,7 @@ pub mod pretrain;
 pub mod recipe;
 pub mod runlog;
 pub mod schedule;
+mod trainer;
 
 pub use error::TrainError;
 pub use recipe::Recipe;

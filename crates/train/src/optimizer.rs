@@ -20,8 +20,7 @@ pub enum OptimizerKind {
 }
 
 /// Settings of the optimiser; rates are peaks that the schedule multiplies.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OptimizerSettings {
     /// Which one.
     pub kind: OptimizerKind,
@@ -65,6 +64,90 @@ impl Default for OptimizerSettings {
     }
 }
 
+/// The optimiser's settings as a recipe has them; see [`OptimizerSettings`]. Rates left open follow from
+/// the model's width.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerSection {
+    /// `muon` (with AdamW for embeddings, head and vectors) or `adamw` for everything.
+    pub kind: OptimizerKind,
+    /// AdamW's rate: for everything, or for vectors beside Muon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<f32>,
+    /// AdamW's rate for embeddings beside Muon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_lr: Option<f32>,
+    /// AdamW's rate for a head of its own beside Muon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_lr: Option<f32>,
+    /// Muon's rate.
+    pub muon_lr: f32,
+    /// Muon's momentum.
+    pub momentum: f32,
+    /// AdamW's first decay.
+    pub beta1: f32,
+    /// AdamW's second decay.
+    pub beta2: f32,
+    /// AdamW's epsilon.
+    pub eps: f32,
+    /// Decoupled weight decay, on everything with two dimensions.
+    pub weight_decay: f32,
+    /// Gradients are scaled down to this global norm; 0 turns clipping off.
+    pub clip: f32,
+}
+
+impl Default for OptimizerSection {
+    fn default() -> Self {
+        let OptimizerSettings { kind, muon_lr, momentum, beta1, beta2, eps, weight_decay, clip, .. } =
+            OptimizerSettings::default();
+        OptimizerSection {
+            kind,
+            lr: None,
+            embedding_lr: None,
+            head_lr: None,
+            muon_lr,
+            momentum,
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            clip,
+        }
+    }
+}
+
+impl OptimizerSection {
+    /// Fills in the rates for a width, by the rules of [`Recipe::resolve`](crate::Recipe::resolve).
+    pub(crate) fn resolve(&mut self, hidden_size: usize) {
+        let scale = (256.0 / hidden_size as f32).sqrt();
+        let base = OptimizerSettings::default();
+        let lr = if self.kind == OptimizerKind::Adamw { ADAMW_LR } else { base.lr };
+        self.lr.get_or_insert(lr * scale);
+        self.embedding_lr.get_or_insert(base.embedding_lr * scale);
+        self.head_lr.get_or_insert(base.head_lr * scale);
+    }
+
+    /// The settings, once rates are resolved.
+    pub fn settings(&self) -> OptimizerSettings {
+        let base = OptimizerSettings::default();
+        OptimizerSettings {
+            kind: self.kind,
+            lr: self.lr.unwrap_or(base.lr),
+            embedding_lr: self.embedding_lr.unwrap_or(base.embedding_lr),
+            head_lr: self.head_lr.unwrap_or(base.head_lr),
+            muon_lr: self.muon_lr,
+            momentum: self.momentum,
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: self.eps,
+            weight_decay: self.weight_decay,
+            clip: self.clip,
+        }
+    }
+}
+
+/// AdamW's rate for everything at width 256.
+const ADAMW_LR: f32 = 1e-3;
 /// What an optimiser remembers of one parameter.
 #[derive(Clone, Debug)]
 pub enum Moments {

@@ -2,7 +2,7 @@
 //! by the rules in [`Recipe::resolve`]; the resolved recipe is printed and saved with the run.
 
 use crate::error::TrainError;
-use crate::optimizer::{OptimizerKind, OptimizerSettings};
+use crate::optimizer::OptimizerSection;
 use crate::schedule::ScheduleKind;
 use hearth_kernel::activation::Activation;
 use hearth_model::config::{DecoderConfig, Family, preset_names};
@@ -204,90 +204,6 @@ impl Default for TrainSection {
     }
 }
 
-/// The optimiser's settings as a recipe has them; see [`OptimizerSettings`]. Rates left open follow from
-/// the model's width.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OptimizerSection {
-    /// `muon` (with AdamW for embeddings, head and vectors) or `adamw` for everything.
-    pub kind: OptimizerKind,
-    /// AdamW's rate: for everything, or for vectors beside Muon.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lr: Option<f32>,
-    /// AdamW's rate for embeddings beside Muon.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub embedding_lr: Option<f32>,
-    /// AdamW's rate for a head of its own beside Muon.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub head_lr: Option<f32>,
-    /// Muon's rate.
-    pub muon_lr: f32,
-    /// Muon's momentum.
-    pub momentum: f32,
-    /// AdamW's first decay.
-    pub beta1: f32,
-    /// AdamW's second decay.
-    pub beta2: f32,
-    /// AdamW's epsilon.
-    pub eps: f32,
-    /// Decoupled weight decay, on everything with two dimensions.
-    pub weight_decay: f32,
-    /// Gradients are scaled down to this global norm; 0 turns clipping off.
-    pub clip: f32,
-}
-
-impl Default for OptimizerSection {
-    fn default() -> Self {
-        let OptimizerSettings { kind, muon_lr, momentum, beta1, beta2, eps, weight_decay, clip, .. } =
-            OptimizerSettings::default();
-        OptimizerSection {
-            kind,
-            lr: None,
-            embedding_lr: None,
-            head_lr: None,
-            muon_lr,
-            momentum,
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-            clip,
-        }
-    }
-}
-
-impl OptimizerSection {
-    /// Fills in the rates for a width, by the rules of [`Recipe::resolve`].
-    fn resolve(&mut self, hidden_size: usize) {
-        let scale = (256.0 / hidden_size as f32).sqrt();
-        let base = OptimizerSettings::default();
-        let lr = if self.kind == OptimizerKind::Adamw { ADAMW_LR } else { base.lr };
-        self.lr.get_or_insert(lr * scale);
-        self.embedding_lr.get_or_insert(base.embedding_lr * scale);
-        self.head_lr.get_or_insert(base.head_lr * scale);
-    }
-
-    /// The settings, once rates are resolved.
-    pub fn settings(&self) -> OptimizerSettings {
-        let base = OptimizerSettings::default();
-        OptimizerSettings {
-            kind: self.kind,
-            lr: self.lr.unwrap_or(base.lr),
-            embedding_lr: self.embedding_lr.unwrap_or(base.embedding_lr),
-            head_lr: self.head_lr.unwrap_or(base.head_lr),
-            muon_lr: self.muon_lr,
-            momentum: self.momentum,
-            beta1: self.beta1,
-            beta2: self.beta2,
-            eps: self.eps,
-            weight_decay: self.weight_decay,
-            clip: self.clip,
-        }
-    }
-}
-
-/// AdamW's rate for everything at width 256.
-const ADAMW_LR: f32 = 1e-3;
 /// The dial's default.
 const DEPTH: usize = 4;
 /// Tokens trained on for each weight that a token is multiplied with (Hoffmann et al. 2022, table 3).
