@@ -14,7 +14,7 @@ fn run_all(python: &str) -> Result<()> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }
-    for family in ["qwen3", "gpt2"] {
+    for family in ["qwen3", "gpt2", "gpt1"] {
         let out = folder.join(family);
         let out = out.to_string_lossy();
         let recipe = format!("recipes/tiny-{family}.toml");

@@ -114,7 +114,7 @@ impl Batches {
         if !enough {
             let needed = if mode == BatchMode::Packed { 2 } else { context + 1 };
             let most = tokens.saturating_sub(1);
-            return Err(DataError::ShortCorpus { tokens, context, needed, most });
+            return Err(DataError::ShortCorpus { part: shard.name(), tokens, context, needed, most });
         }
         Ok(Self { shard, options, state: BatchState::default(), plan: None })
     }
@@ -247,7 +247,13 @@ impl Shard {
             )));
         }
         if self.len() < 2 {
-            return Err(DataError::ShortCorpus { tokens: self.len(), context, needed: 2, most: 0 });
+            return Err(DataError::ShortCorpus {
+                part: self.name(),
+                tokens: self.len(),
+                context,
+                needed: 2,
+                most: 0,
+            });
         }
         Ok(EvalWindows { shard: self, context, batch, at: 0 })
     }

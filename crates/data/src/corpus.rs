@@ -14,6 +14,7 @@ use fs_err as fs;
 use serde_json::Value;
 
 use crate::error::{DataError, Result};
+use crate::holdout::place_of;
 use crate::record::{text_column, text_of_json};
 use crate::text::TextReader;
 
@@ -25,6 +26,9 @@ pub struct CorpusOptions {
     pub field: Option<String>,
     /// Whether blank lines divide a text file into documents.
     pub split_blank_lines: bool,
+    /// The share of the documents that is read, chosen by the hash of their text; the others are as if
+    /// they weren't there.
+    pub share: f64,
     /// A text file up to this many bytes is one document.
     pub whole_bytes: usize,
     /// A larger one comes in pieces up to this many bytes.
@@ -33,7 +37,7 @@ pub struct CorpusOptions {
 
 impl Default for CorpusOptions {
     fn default() -> Self {
-        Self { field: None, split_blank_lines: false, whole_bytes: 8 << 20, piece_bytes: 1 << 20 }
+        Self { field: None, split_blank_lines: false, share: 1.0, whole_bytes: 8 << 20, piece_bytes: 1 << 20 }
     }
 }
 
@@ -230,6 +234,11 @@ impl Documents {
             if let Some((source, reader)) = &mut self.current {
                 match reader.next_text(source, &self.options)? {
                     Some(text) if text.trim().is_empty() => continue,
+                    Some(text)
+                        if self.options.share < 1.0 && place_of("share", &text) >= self.options.share =>
+                    {
+                        continue;
+                    }
                     Some(text) => {
                         return Ok(Some(Document { text, source: Arc::clone(source), index: self.index }));
                     }

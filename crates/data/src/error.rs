@@ -125,10 +125,12 @@ pub enum DataError {
 
     /// Fewer tokens than one window needs.
     #[error(
-        "the corpus has {tokens} tokens, but a context of {context} needs {needed}\nhint: use a context of at most \
-         {most}, or more text"
+        "the {part} part of the text has {tokens} tokens, but a context of {context} needs {needed}\nhint: use a \
+         context of at most {most}, or more text"
     )]
     ShortCorpus {
+        /// The name of its shard, such as `training`.
+        part: String,
         /// Tokens there are.
         tokens: usize,
         /// The context asked for.

@@ -31,6 +31,14 @@ pub enum Holdout {
     LastFraction(f64),
 }
 
+/// Where in 0..1 the hash of salt and text falls: evenly spread, and the same everywhere.
+pub(crate) fn place_of(salt: &str, text: &str) -> f64 {
+    let digest = Sha256::new().chain_update(salt).chain_update([0]).chain_update(text).finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    u64::from_be_bytes(first) as f64 / 2f64.powi(64)
+}
+
 impl Default for Holdout {
     fn default() -> Self {
         Self::Hash { fraction: 0.05, salt: "hearth".to_string() }
@@ -42,10 +50,7 @@ impl Holdout {
     /// whole corpus, so it is `None` there.
     pub fn is_held_out(&self, text: &str) -> Option<bool> {
         let Self::Hash { fraction, salt } = self else { return None };
-        let digest = Sha256::new().chain_update(salt).chain_update([0]).chain_update(text).finalize();
-        let mut first = [0; 8];
-        first.copy_from_slice(&digest[..8]);
-        Some((u64::from_be_bytes(first) as f64) < fraction * 2f64.powi(64))
+        Some(place_of(salt, text) < *fraction)
     }
 
     /// The documents of one part. [`Self::LastFraction`] reads the corpus once to count.

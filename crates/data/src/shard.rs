@@ -220,6 +220,11 @@ impl fmt::Debug for Shard {
 }
 
 impl Shard {
+    /// What it is called: its file's name without folder and ending.
+    pub fn name(&self) -> String {
+        self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// Opens the shard `path` and checks that it is whole and that `tokenizer` made it.
     pub fn open(path: &Path, tokenizer: &Tokenizer) -> Result<Self> {
         let shard = Self::open_any(path)?;

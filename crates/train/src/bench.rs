@@ -154,10 +154,8 @@ impl Preset {
         let mut optimizer = Optimizer::new(settings, decoder.specs());
         let (config, params) = (decoder.config().clone(), decoder.n_params());
         let mut draw = || rng.below(self.vocab as u64) as u32;
-        let row: Vec<u32> = (0..self.batch * (self.context + 1)).map(|_| draw()).collect();
-        let rows = || row.chunks_exact(self.context + 1);
-        let tokens = rows().flat_map(|r| &r[..self.context]).copied().collect();
-        let targets: Vec<i32> = rows().flat_map(|r| &r[1..]).map(|&t| t as i32).collect();
+        let tokens: Vec<u32> = (0..self.batch * self.context).map(|_| draw()).collect();
+        let targets: Vec<i32> = (0..self.batch * self.context).map(|_| draw() as i32).collect();
         let batch = TokenBatch::causal(tokens, self.batch);
         let model = Trainable::new(decoder);
         let (mut losses, mut step_ms) = (Vec::new(), Vec::new());

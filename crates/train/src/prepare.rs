@@ -79,7 +79,11 @@ pub fn prepare(
         return Ok(prepared);
     }
     let files = files_of(recipe, observer)?;
-    let options = CorpusOptions { field: recipe.data.field.clone(), ..CorpusOptions::default() };
+    let options = CorpusOptions {
+        field: recipe.data.field.clone(),
+        share: recipe.data.share,
+        ..CorpusOptions::default()
+    };
     let corpus = Corpus::open(&files, options)?;
     let mut holdout = if recipe.data.holdout_last {
         Holdout::LastFraction(recipe.data.holdout)

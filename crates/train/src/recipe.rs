@@ -36,6 +36,8 @@ pub struct DataSection {
     pub files: Vec<String>,
     /// The field of JSONL documents, or the column of CSV ones, that holds the text.
     pub field: Option<String>,
+    /// Share of the documents read at all, chosen by the hash of their text.
+    pub share: f64,
     /// Share of the documents held out, chosen by the hash of their text.
     pub holdout: f64,
     /// Hold out the last part of the text instead (nanoGPT's way).
@@ -44,7 +46,7 @@ pub struct DataSection {
 
 impl Default for DataSection {
     fn default() -> Self {
-        DataSection { files: Vec::new(), field: None, holdout: 0.02, holdout_last: false }
+        DataSection { files: Vec::new(), field: None, share: 1.0, holdout: 0.02, holdout_last: false }
     }
 }
 
@@ -331,6 +333,8 @@ impl Recipe {
             "train.steps must be at least 1"
         } else if !(0.0..1.0).contains(&train.dropout) || !(0.0..1.0).contains(&train.label_smoothing) {
             "train.dropout and train.label_smoothing must be in 0..1"
+        } else if !(self.data.share > 0.0 && self.data.share <= 1.0) {
+            "data.share must lie above 0 and be at most 1"
         } else if !(0.0..1.0).contains(&self.data.holdout) || self.data.holdout == 0.0 {
             "data.holdout must lie between 0 and 1: without held-out text nothing can be judged"
         } else if train.minutes.is_some_and(|m| m.is_nan() || m <= 0.0) {

@@ -54,7 +54,7 @@ fn text_shorter_than_a_context() {
     room.write("bad.toml", recipe(5));
     room.refused_with(
         "pretrain bad.toml --data short.txt --out run",
-        "error: the corpus has ",
+        "error: the training part of the text has ",
         &[" tokens, but a context of 32 needs 33\nhint: use a context of at most "],
     );
 }

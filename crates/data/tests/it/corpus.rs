@@ -41,6 +41,24 @@ fn a_named_field() {
 }
 
 #[test]
+fn a_share_of_the_documents_whatever_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines: Vec<String> = (0..1000).map(|i| format!("{{\"text\": \"document {i}\"}}\n")).collect();
+    let forward = write(folder.path(), "a.jsonl", lines.concat());
+    let backward = write(folder.path(), "b.jsonl", lines.iter().rev().cloned().collect::<String>());
+    let some = |share: f64| CorpusOptions { share, ..CorpusOptions::default() };
+    let mut quarter = read(&[forward.clone()], some(0.25)).unwrap();
+    assert!((200..300).contains(&quarter.len()), "{}", quarter.len());
+    let half = read(&[forward.clone()], some(0.5)).unwrap();
+    assert!(quarter.iter().all(|text| half.contains(text)), "a larger share holds the smaller one");
+    let mut turned = read(&[backward], some(0.25)).unwrap();
+    quarter.sort();
+    turned.sort();
+    assert_eq!(quarter, turned);
+    assert_eq!(read(&[forward], some(1.0)).unwrap().len(), 1000);
+}
+
+#[test]
 fn folders_globs_and_files() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
