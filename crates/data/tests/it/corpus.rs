@@ -47,9 +47,9 @@ fn a_share_of_the_documents_whatever_their_order() {
     let forward = write(folder.path(), "a.jsonl", lines.concat());
     let backward = write(folder.path(), "b.jsonl", lines.iter().rev().cloned().collect::<String>());
     let some = |share: f64| CorpusOptions { share, ..CorpusOptions::default() };
-    let mut quarter = read(&[forward.clone()], some(0.25)).unwrap();
+    let mut quarter = read(std::slice::from_ref(&forward), some(0.25)).unwrap();
     assert!((200..300).contains(&quarter.len()), "{}", quarter.len());
-    let half = read(&[forward.clone()], some(0.5)).unwrap();
+    let half = read(std::slice::from_ref(&forward), some(0.5)).unwrap();
     assert!(quarter.iter().all(|text| half.contains(text)), "a larger share holds the smaller one");
     let mut turned = read(&[backward], some(0.25)).unwrap();
     quarter.sort();
