@@ -2,7 +2,7 @@
 //!
 //! [`parallel_for`] runs `f(0) … f(tasks-1)`. Tasks are claimed from a counter, so which thread runs
 //! a task is open, but what a task computes is not: callers cut the work by its shape alone, and a
-//! result doesn't depend on the number of threads. A worker spins for [`SPIN`] rounds after a job
+//! result doesn't depend on the number of threads. A worker spins for `SPIN` rounds after a job
 //! (decoding enters the pool hundreds of times a token) and then sleeps. A caller never waits for a
 //! worker that hasn't joined its job, so an idle machine and a busy one both make progress.
 

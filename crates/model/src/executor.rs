@@ -53,7 +53,7 @@ pub struct ParamSpec {
 pub struct Linear {
     /// The weight, [out, in], or [in, out] if `in_out`.
     pub weight: ParamId,
-    /// The bias, [out].
+    /// The bias, `[out]`.
     pub bias: Option<ParamId>,
     /// Width of x.
     pub inputs: usize,
@@ -66,9 +66,9 @@ pub struct Linear {
 /// A norm over the last dimension: LayerNorm, or RMSNorm if `rms`.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm {
-    /// The scale, [width].
+    /// The scale, `[width]`.
     pub scale: ParamId,
-    /// The shift, [width]; LayerNorm only.
+    /// The shift, `[width]`; LayerNorm only.
     pub shift: Option<ParamId>,
     /// Root mean square instead of mean and variance.
     pub rms: bool,

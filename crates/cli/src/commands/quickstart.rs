@@ -54,6 +54,7 @@ impl Quickstart {
         (recipe.train.steps, recipe.train.minutes) = (None, Some(minutes));
         if let Some(file) = &data {
             recipe.data.files = vec![file.display().to_string()];
+            recipe.data.share = 1.0;
             recipe.train.prompts.clear();
         }
         recipe.check()?;

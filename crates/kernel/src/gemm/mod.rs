@@ -1,7 +1,7 @@
 //! Matrix products: `C = A·B` or `C += A·B` for all transposes, with fused epilogues.
 //!
-//! B is packed into panels of [`NR`] columns, A is read in blocks of rows, and a micro-kernel keeps
-//! an [`MR`]×[`NR`] tile of C in registers (Goto & van de Geijn 2008; BLIS, Van Zee & van de Geijn 2015).
+//! B is packed into panels of `NR` columns, A is read in blocks of rows, and a micro-kernel keeps
+//! an `MR`×`NR` tile of C in registers (Goto & van de Geijn 2008; BLIS, Van Zee & van de Geijn 2015).
 //! Each element of C is one chain of multiply-adds over k = 0, 1, …, K-1, whatever the blocking, the
 //! number of rows or the number of threads: a row's result doesn't depend on its company.
 

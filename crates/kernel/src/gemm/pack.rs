@@ -9,7 +9,7 @@ use crate::pool::parallel_chunks_mut;
 /// Panels packed by one task: 128 columns, so that each row of B is read in runs of 512 bytes.
 const PANELS_PER_TASK: usize = 8;
 
-/// A K×N matrix in panels of [`NR`] columns, each panel K rows deep, the last one padded with zeros:
+/// A K×N matrix in panels of `NR` columns, each panel K rows deep, the last one padded with zeros:
 /// the layout that the micro-kernel reads front to back.
 #[derive(Clone, Debug)]
 pub struct PackedMatrix {

@@ -10,7 +10,7 @@ use hearth_kernel::activation::{
 use hearth_kernel::elementwise::column_sum;
 use hearth_kernel::gemm::{Epilogue, Mat, MatMut, Write, gemm, gemm_with};
 
-/// `y = activation(x Wᵀ + b)`: x [.., in], `weight` [out, in] as PyTorch's `nn.Linear`, `bias` [out].
+/// `y = activation(x Wᵀ + b)`: x [.., in], `weight` [out, in] as PyTorch's `nn.Linear`, `bias` `[out]`.
 ///
 /// # Errors
 /// If the shapes don't agree.
@@ -23,7 +23,7 @@ pub fn linear(
     product("linear", x, weight, bias, activation, false)
 }
 
-/// `y = activation(x W + b)`: x [.., in], `weight` [in, out] as GPT-2's `Conv1D`, `bias` [out].
+/// `y = activation(x W + b)`: x [.., in], `weight` [in, out] as GPT-2's `Conv1D`, `bias` `[out]`.
 ///
 /// # Errors
 /// If the shapes don't agree.

@@ -63,7 +63,7 @@ fn mean_of(sum: f64, count: usize) -> Tensor {
     Tensor::scalar(if count == 0 { 0.0 } else { (sum / count as f64) as f32 })
 }
 
-/// Cross-entropy of `logits` [N, V] with `targets` [N], where -1 doesn't count.
+/// Cross-entropy of `logits` [N, V] with `targets` `[N]`, where -1 doesn't count.
 ///
 /// # Errors
 /// If the shapes don't agree or a target lies outside V.
@@ -92,7 +92,7 @@ pub fn cross_entropy(
     Ok(LossOutput { loss, count, sum })
 }
 
-/// Cross-entropy of the logits `hidden Wᵀ`: hidden [N, C], weight [V, C], targets [N] where -1 doesn't
+/// Cross-entropy of the logits `hidden Wᵀ`: hidden [N, C], weight [V, C], targets `[N]` where -1 doesn't
 /// count. The logits of only some rows exist at a time; their gradients are computed on the spot.
 ///
 /// # Errors

@@ -16,7 +16,7 @@ fn check(op: &'static str, x: &Tensor, gamma: &Tensor) -> Result<usize, TensorEr
 /// LayerNorm (Ba et al. 2016): `y = γ (x - mean) / √(variance + eps) + β` over the last dimension.
 ///
 /// # Errors
-/// If `gamma` or `beta` isn't [C] for x [.., C].
+/// If `gamma` or `beta` isn't `[C]` for x [.., C].
 pub fn layer_norm(
     x: &Tensor,
     gamma: &Tensor,
@@ -53,7 +53,7 @@ pub fn layer_norm(
 /// RMSNorm (Zhang & Sennrich 2019): `y = γ x / √(mean of x² + eps)` over the last dimension.
 ///
 /// # Errors
-/// If `gamma` isn't [C] for x [.., C].
+/// If `gamma` isn't `[C]` for x [.., C].
 pub fn rms_norm(x: &Tensor, gamma: &Tensor, eps: f32) -> Result<Tensor, TensorError> {
     let cols = check("rms_norm", x, gamma)?;
     let mut rstd = Buffer::scratch(x.len() / cols);
