@@ -22,6 +22,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+/// Steps at least, and seconds, of the timing that decides how many steps fit into a given time.
+const LEAST_TRIALS: usize = 4;
+const TRIAL_SECONDS: f64 = 3.0;
+
 /// A run in memory.
 pub(crate) struct Trainer {
     recipe: Recipe,
@@ -142,7 +146,12 @@ impl Trainer {
         // Copies of the weights share their gradients, and are copied as soon as they change.
         let mut weights = self.weights.clone();
         let mut rehearsal = Optimizer::new(self.recipe.optimizer.settings(), self.model.decoder().specs());
-        for _ in 0..4 {
+        // Long enough for the processor to reach its pace, and short beside the run.
+        let begun = Instant::now();
+        for step in 0.. {
+            if step >= LEAST_TRIALS && begun.elapsed().as_secs_f64() > TRIAL_SECONDS {
+                break;
+            }
             let start = Instant::now();
             for _ in 0..self.recipe.train.accumulate {
                 let batch = trial.next();

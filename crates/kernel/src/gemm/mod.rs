@@ -23,8 +23,12 @@ pub(crate) const NR: usize = 2 * crate::arch::LANES;
 const KC: usize = 256;
 /// Most rows in a block of A: with [`KC`], 96 KB in the second-level cache.
 const MC: usize = 96;
-/// Most columns packed at a time: bounds the scratch memory and keeps it in the last-level cache.
-const NC: usize = 8192;
+/// Most columns packed at a time: with [`KC`], 2 MB of B that every block of rows reads again from the
+/// second- or last-level cache.
+const NC: usize = 2048;
+/// Up to so many values, all of B is packed at once: entering the pool for each [`KC`] rows would cost
+/// more than it saves.
+const WHOLE_B: usize = 1 << 18;
 /// Below this many multiply-adds, entering the pool costs more than it saves.
 const SERIAL_WORK: usize = 1 << 17;
 
@@ -74,6 +78,11 @@ impl<'a> Mat<'a> {
             col_stride: self.row_stride,
             ..self
         }
+    }
+
+    /// Rows `start..start+len`.
+    fn part_of_rows(self, start: usize, len: usize) -> Self {
+        Mat { data: &self.data[start * self.row_stride..], rows: len, ..self }
     }
 
     /// Columns `start..start+len`.
@@ -155,10 +164,13 @@ pub fn gemm(a: Mat, b: Mat, c: MatMut, write: Write) {
 pub fn gemm_with(a: Mat, b: Mat, c: MatMut, write: Write, epilogue: Epilogue) {
     assert_eq!(a.cols, b.rows, "{}x{} times {}x{}", a.rows, a.cols, b.rows, b.cols);
     let plan = Plan::new(a, b.cols, c, write, epilogue);
+    let depth = if b.rows * b.cols.min(NC) <= WHOLE_B { b.rows.max(1) } else { KC };
     for start in (0..b.cols).step_by(NC) {
-        let len = NC.min(b.cols - start);
-        let packed = PackedMatrix::pack(b.columns(start, len));
-        plan.multiply(&packed, start);
+        let columns = b.columns(start, NC.min(b.cols - start));
+        for k0 in (0..b.rows).step_by(depth) {
+            let packed = PackedMatrix::pack(columns.part_of_rows(k0, depth.min(b.rows - k0)));
+            plan.multiply(&packed, start, k0);
+        }
     }
 }
 
@@ -168,7 +180,7 @@ pub fn gemm_with(a: Mat, b: Mat, c: MatMut, write: Write, epilogue: Epilogue) {
 /// If the shapes don't agree.
 pub fn gemm_packed(a: Mat, b: &PackedMatrix, c: MatMut, write: Write, epilogue: Epilogue) {
     assert_eq!(a.cols, b.rows(), "{}x{} times {}x{}", a.rows, a.cols, b.rows(), b.cols());
-    Plan::new(a, b.cols(), c, write, epilogue).multiply(b, 0);
+    Plan::new(a, b.cols(), c, write, epilogue).multiply(b, 0, 0);
 }
 
 /// `batch` independent products over contiguous stacks. With `ta`, each A is stored [K, M]; with
@@ -271,9 +283,9 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Multiplies with the columns `first_col..` of B, which `b` holds.
-    fn multiply(&self, b: &PackedMatrix, first_col: usize) {
-        let (m, n, k) = (self.a.rows, b.cols(), self.a.cols);
+    /// Multiplies with the rows `first_k..` and columns `first_col..` of B, which `b` holds.
+    fn multiply(&self, b: &PackedMatrix, first_col: usize, first_k: usize) {
+        let (m, n, k) = (self.a.rows, b.cols(), b.rows());
         if m == 0 || n == 0 || k == 0 {
             return;
         }
@@ -290,7 +302,7 @@ impl<'a> Plan<'a> {
             let (row, panel) = (task / col_blocks * mc, task % col_blocks * panels_per_task);
             let rows = mc.min(m - row);
             let panel_end = (panel + panels_per_task).min(panels);
-            self.run_task(b, first_col, row, rows, panel..panel_end);
+            self.run_task(b, first_col, first_k, row, rows, panel..panel_end);
         });
     }
 
@@ -299,26 +311,28 @@ impl<'a> Plan<'a> {
         &self,
         b: &PackedMatrix,
         first_col: usize,
+        first_k: usize,
         row: usize,
         rows: usize,
         panels: std::ops::Range<usize>,
     ) {
-        let k = self.a.cols;
+        let k = b.rows();
         let mut scratch = Buffer::<f32>::scratch(rows.next_multiple_of(MR) * KC + NR);
         for k0 in (0..k).step_by(KC) {
             let depth = KC.min(k - k0);
+            let a_k0 = first_k + k0;
             let a = if !self.a.row_major() {
-                pack_transposed_rows(self.a, row, rows, k0, depth, &mut scratch)
+                pack_transposed_rows(self.a, row, rows, a_k0, depth, &mut scratch)
             } else if panels.len() > 8 {
-                pack_rows(self.a, row, rows, k0, depth, &mut scratch)
+                pack_rows(self.a, row, rows, a_k0, depth, &mut scratch)
             } else {
-                Block::in_place(self.a, row, k0, depth)
+                Block::in_place(self.a, row, a_k0, depth)
             };
             for panel in panels.clone() {
                 let col = panel * NR;
                 let tile = self.tile(row, first_col + col, rows, NR.min(b.cols() - col));
                 let b_panel = &b.panel(panel)[k0 * NR..(k0 + depth) * NR];
-                let (load_c, last) = (self.accumulate || k0 > 0, k0 + depth == k);
+                let (load_c, last) = (self.accumulate || a_k0 > 0, a_k0 + depth == self.a.cols);
                 // SAFETY: tasks own disjoint row and panel ranges of C, `tile` lies within them, and
                 // `a` holds `rows` rows of `depth` values.
                 unsafe { run_block(&a, b_panel, &tile, load_c, last) };
