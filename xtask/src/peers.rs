@@ -4,7 +4,7 @@ use crate::{command, root, run as execute};
 use anyhow::{Result, bail};
 use std::process::Command;
 
-/// Trains small models on this project's own documents, and has `transformers` open them: same logits,
+/// Trains small models on this project's own documents, and has `transformers` open them: same loss,
 /// same greedy text.
 fn run_all(python: &str) -> Result<()> {
     execute(command("cargo", &["build", "--release"]))?;
@@ -30,6 +30,8 @@ fn run_all(python: &str) -> Result<()> {
                 "The model",
                 "--max-tokens",
                 "24",
+                "--text",
+                "ARCHITECTURE.md",
             ],
         ))?;
     }
