@@ -1,7 +1,7 @@
 //! Buffers from a caching allocator: training asks for the same sizes every step, and after the
 //! first step gets the same pages back instead of fresh ones from the kernel.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
@@ -59,9 +59,44 @@ fn size_class(bytes: usize) -> usize {
     bytes.next_multiple_of(step)
 }
 
+/// A huge page of x86-64 and of most arm64 systems. Buffers of at least this size are aligned to it and
+/// ask for such pages: cheaper address translation, worth one or two per cent of a training step.
+const HUGE_PAGE: usize = 2 << 20;
+
 fn layout(class: usize) -> Layout {
-    Layout::from_size_align(class, ALIGNMENT).expect("a buffer's size fits in isize")
+    let alignment = if class >= HUGE_PAGE { HUGE_PAGE } else { ALIGNMENT };
+    Layout::from_size_align(class, alignment).expect("a buffer's size fits in isize")
 }
+
+/// A fresh block of zeros.
+fn fresh(class: usize) -> NonNull<u8> {
+    let layout = layout(class);
+    let raw = if class >= HUGE_PAGE {
+        // SAFETY: the layout's size isn't zero; a block that was got is written through its length.
+        unsafe {
+            let raw = alloc(layout);
+            if !raw.is_null() {
+                advise_huge_pages(raw, class);
+                raw.write_bytes(0, class);
+            }
+            raw
+        }
+    } else {
+        // SAFETY: the layout's size is at least `ALIGNMENT`, never zero.
+        unsafe { alloc_zeroed(layout) }
+    };
+    NonNull::new(raw).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+/// Before the pages are touched; a system that has none or won't give them is as good as before.
+#[cfg(target_os = "linux")]
+fn advise_huge_pages(start: *mut u8, len: usize) {
+    // SAFETY: the range is one block that this process allocated; advice changes no contents.
+    unsafe { libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise_huge_pages(_: *mut u8, _: usize) {}
 
 /// An aligned block of `len` values of `T`, returned to the cache on drop.
 pub struct Buffer<T: Element> {
@@ -89,11 +124,7 @@ impl<T: Element> Buffer<T> {
             }
             block
         });
-        let ptr = cached.map(|block| block.0).unwrap_or_else(|| {
-            // SAFETY: the layout's size is at least `ALIGNMENT`, never zero.
-            let raw = unsafe { alloc_zeroed(layout(class)) };
-            NonNull::new(raw).unwrap_or_else(|| handle_alloc_error(layout(class)))
-        });
+        let ptr = cached.map_or_else(|| fresh(class), |block| block.0);
         Buffer { ptr: ptr.cast(), len, marker: PhantomData }
     }
 
@@ -160,7 +191,7 @@ pub fn trim_cache() {
     });
     for (class, blocks) in free {
         for block in blocks {
-            // SAFETY: the block came from `alloc_zeroed` with this layout and nobody else has it.
+            // SAFETY: the block came from `fresh` with this layout and nobody else has it.
             unsafe { dealloc(block.0.as_ptr(), layout(class)) };
         }
     }
