@@ -117,6 +117,7 @@ fn write_samples(terminal: &Terminal, out: &Path, recipe: &Recipe) -> Result<()>
         .iter()
         .map(|prompt| Request {
             sampling: Sampling { temperature: 0.8, top_p: 0.95, seed: recipe.seed, ..Sampling::default() },
+            n: 3,
             ..Request::new(prompt, 80)
         })
         .collect();
