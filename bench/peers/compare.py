@@ -1,7 +1,7 @@
 """Hearth against PyTorch, one training preset, in alternating child processes.
 
 `compare.py --preset small --hearth target/release/hearth` runs the peer, Hearth, the peer, Hearth …,
-prints medians, their spread and the ratio pair by pair, and writes `bench/results/DATE-train-PRESET.json`
+prints medians, their spread and the ratio pair by pair, and writes `bench/results/DATE-train-PRESET-COMMIT.json`
 and a row of `bench/results/train.md`. Measure on a quiet machine: a second busy process makes PyTorch's
 figures collapse. Exit code 1 if the losses don't agree: the two then don't do the same work.
 """
@@ -148,7 +148,7 @@ def main() -> None:
     del result["disagreements"]
     RESULTS.mkdir(exist_ok=True)
     suffix = "-compile" if args.compile else ""
-    path = RESULTS / f"{result['date']}-train-{args.preset}{suffix}.json"
+    path = RESULTS / f"{result['date']}-train-{args.preset}{suffix}-{result['commit']}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     table = RESULTS / "train.md"
     row = table_row(result)

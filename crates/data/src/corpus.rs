@@ -104,7 +104,6 @@ impl Corpus {
     pub fn documents(&self) -> Documents {
         Documents {
             files: self.files.clone().into_iter(),
-            file_count: self.files.len(),
             place: match self.files.as_slice() {
                 [] => "no file".to_string(),
                 [only] => only.display().to_string(),
@@ -188,7 +187,6 @@ impl Format {
 /// The documents of a [`Corpus`], streaming.
 pub struct Documents {
     files: std::vec::IntoIter<PathBuf>,
-    file_count: usize,
     /// The files, for errors.
     place: String,
     options: CorpusOptions,
@@ -220,7 +218,7 @@ impl Iterator for Documents {
                 if self.index == 0 {
                     let hint = "check that the files hold text in the field that is read";
                     let place = std::mem::take(&mut self.place);
-                    return Some(Err(DataError::Empty { place, files: self.file_count, hint }));
+                    return Some(Err(DataError::Empty { place, hint }));
                 }
             }
         }

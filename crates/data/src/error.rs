@@ -39,8 +39,6 @@ pub enum DataError {
     Empty {
         /// The files.
         place: String,
-        /// How many files were read.
-        files: usize,
         /// What to try.
         hint: &'static str,
     },

@@ -84,7 +84,6 @@ pub fn write_shard(
     if writer.header.tokens == 0 {
         return Err(DataError::Empty {
             place: path.display().to_string(),
-            files: 0,
             hint: "no document reached the shard",
         });
     }

@@ -139,7 +139,7 @@ pub struct TrainSection {
     pub floor: f32,
     /// Start the projections back into the residual stream, and a head of its own, at zero.
     pub zero_projections: bool,
-    /// Probability of dropout, after the embedding and after each attention.
+    /// Probability of dropout, after the embedding, each attention and each feed-forward block.
     pub dropout: f32,
     /// Target probability spread over the vocabulary.
     pub label_smoothing: f32,

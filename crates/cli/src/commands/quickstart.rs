@@ -22,7 +22,7 @@ pub struct Quickstart {
     #[arg(long, value_name = "FILE", conflicts_with = "lang")]
     data: Option<PathBuf>,
     /// Minutes of training
-    #[arg(long, default_value_t = 4.0, value_name = "N")]
+    #[arg(long, default_value_t = 3.5, value_name = "N")]
     minutes: f64,
     /// Where the model is kept; a run that is there already is moved aside
     #[arg(long, default_value = "hearth-quickstart", value_name = "DIR")]
