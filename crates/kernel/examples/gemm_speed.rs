@@ -1,4 +1,5 @@
-//! GFLOP/s of the matrix product over shapes of training: `cargo run --release -p hearth-kernel --example gemm_speed`.
+//! GFLOP/s of the matrix product over shapes of training: `cargo run --release -p hearth-kernel --example gemm_speed`;
+//! an argument picks the shapes whose name has it.
 
 use hearth_kernel::gemm::{Mat, MatMut, Write, gemm};
 use std::time::Instant;
@@ -19,9 +20,11 @@ fn main() {
         ("gpt2 fc", 256, 768, 3072),
         ("gpt2 head", 256, 768, 50304),
         ("gpt2 dW", 768, 256, 3072),
-        ("tile", 64, 64, 64),
+        ("tile qk", 48, 32, 64),
+        ("tile 64", 48, 64, 64),
     ];
-    for (name, m, k, n) in shapes {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    for (name, m, k, n) in shapes.into_iter().filter(|s| s.0.contains(&wanted)) {
         let a = vec![0.5f32; m * k];
         let b = vec![0.25f32; k * n];
         let mut c = vec![0f32; m * n];

@@ -1,8 +1,9 @@
 //! Instruction sets: one vector trait, one implementation a set, chosen once at run time.
 //!
 //! A kernel is written once over [`Simd`] inside [`simd_fn!`], which compiles it for every
-//! instruction set and dispatches on [`current`]. The seam for AVX-512 or NEON is here: implement
-//! [`Simd`], add a variant to [`Isa`], and an arm to the macro.
+//! instruction set and dispatches on [`current`]. The seam for NEON is here: implement [`Simd`], add a
+//! variant to [`Isa`], and an arm to the macro. AVX-512 is the matrix product's alone (`gemm::wide`):
+//! the other kernels wait for memory more than for arithmetic, and run as AVX2 there.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -15,23 +16,27 @@ pub(crate) mod scalar;
 pub(crate) const LANES: usize = 8;
 
 /// An instruction set that the kernels are compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
     /// Plain Rust over arrays of eight lanes; the reference that the others are tested against.
     Scalar,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
+    /// The same with AVX-512F: matrix products in vectors of sixteen.
+    Avx512,
 }
 
 impl Isa {
-    /// The best set that this processor supports; `HEARTH_ISA=scalar` asks for the reference.
+    /// The best set that this processor supports; `HEARTH_ISA=scalar` or `avx2` asks for less.
     pub fn detect() -> Isa {
         static DETECTED: OnceLock<Isa> = OnceLock::new();
         *DETECTED.get_or_init(|| {
-            if std::env::var_os("HEARTH_ISA").is_some_and(|v| v == "scalar") {
-                return Isa::Scalar;
-            }
-            *Isa::available().last().unwrap_or(&Isa::Scalar)
+            let most = match std::env::var("HEARTH_ISA").as_deref() {
+                Ok("scalar") => Isa::Scalar,
+                Ok("avx2") => Isa::Avx2,
+                _ => Isa::Avx512,
+            };
+            Isa::available().into_iter().rfind(|&isa| isa <= most).unwrap_or(Isa::Scalar)
         })
     }
 
@@ -44,6 +49,9 @@ impl Isa {
             && is_x86_feature_detected!("f16c")
         {
             sets.push(Isa::Avx2);
+            if is_x86_feature_detected!("avx512f") {
+                sets.push(Isa::Avx512);
+            }
         }
         sets
     }
@@ -53,6 +61,7 @@ impl Isa {
         match self {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "AVX2+FMA",
+            Isa::Avx512 => "AVX-512",
         }
     }
 }
@@ -185,7 +194,7 @@ macro_rules! simd_fn {
             match $crate::arch::current() {
                 // SAFETY: `current` only names a set that `Isa::available` found.
                 #[cfg(target_arch = "x86_64")]
-                $crate::arch::Isa::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::arch::Isa::Avx2 | $crate::arch::Isa::Avx512 => unsafe { avx2($($arg),*) },
                 _ => body($crate::arch::scalar::Scalar $(, $arg)*),
             }
         }

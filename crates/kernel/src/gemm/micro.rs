@@ -1,8 +1,16 @@
-//! The micro-kernel: an [`MR`]×[`NR`] tile of C in registers, one multiply-add a lane and k.
+//! The micro-kernel: a tile of C in registers, one multiply-add a lane and k.
+//!
+//! Here for AVX2 and plain Rust, 6×16; [`wide`](super::wide) has AVX-512's. All read one layout.
 
 use super::{MR, Mat, NR};
 use crate::activation::{Activation, apply};
 use crate::arch::{LANES, Simd, simd_fn};
+#[cfg(target_arch = "x86_64")]
+use crate::arch::{Isa, current};
+
+/// Rows of the register tile: with [`NR`] columns, twelve of sixteen registers accumulate.
+const TILE_ROWS: usize = 6;
+const _: () = assert!(MR.is_multiple_of(TILE_ROWS));
 
 /// A block of A as the micro-kernel reads it: element (i, k) of panel p is at
 /// `p * panel_stride + i * row_stride + k * depth_stride`, with one of the last two strides 1.
@@ -26,7 +34,31 @@ impl<'a> Block<'a> {
     }
 }
 
-/// A column of tiles of C, [`NR`] wide or less, and its share of the epilogue.
+impl Block<'_> {
+    /// Where row `row` of the block begins; the rows to the next multiple of [`MR`] follow in its panel.
+    pub(super) fn row(&self, row: usize) -> *const f32 {
+        self.data[row / MR * self.panel_stride + row % MR * self.row_stride..].as_ptr()
+    }
+}
+
+/// Some panels of packed B, one after another: `depth` rows of [`NR`] values each, from the start of
+/// `data`, and `stride` values from panel to panel.
+pub(super) struct Panels<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) depth: usize,
+    pub(super) stride: usize,
+}
+
+/// How many panels [`run_block`] takes at a time.
+pub(super) fn panels_at_a_time() -> usize {
+    match current() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => super::wide::PANELS,
+        _ => 1,
+    }
+}
+
+/// A column of tiles of C, as wide as some panels or less, and its share of the epilogue.
 pub(super) struct Tile<'a> {
     pub(super) c: *mut f32,
     pub(super) c_stride: usize,
@@ -38,13 +70,21 @@ pub(super) struct Tile<'a> {
     pub(super) pre_stride: usize,
 }
 
-/// Multiplies all rows of a block with one panel of B.
+/// Multiplies all rows of a block with the panels of B that are taken at a time.
 ///
 /// # Safety
 /// `tile` must lie in memory that no other thread touches; `a` must hold `tile.rows` rows as deep as
-/// `b` has; `tile.cols <= NR`.
-pub(super) unsafe fn run_block(a: &Block, b: &[f32], tile: &Tile, load_c: bool, last: bool) {
-    run(a, b, tile, load_c, last);
+/// `b` has; `b` must hold the panels that `tile.cols` need, `panels_at_a_time()` at most.
+pub(super) unsafe fn run_block(a: &Block, b: &Panels, tile: &Tile, load_c: bool, last: bool) {
+    match current() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `current` only names a set that the processor has; the rest is the caller's promise.
+        Isa::Avx512 => unsafe { super::wide::run(a, b, tile, load_c) },
+        _ => run(a, b, tile, load_c),
+    }
+    if last && (tile.bias.is_some() || tile.activation.is_some() || tile.pre_activation.is_some()) {
+        finish(tile);
+    }
 }
 
 /// The epilogue for a product over nothing.
@@ -62,15 +102,15 @@ pub(super) unsafe fn finish_empty(tile: &Tile, accumulate: bool) {
 }
 
 simd_fn! {
-    fn run(s, a: &Block, b: &[f32], tile: &Tile, load_c: bool, last: bool) {
+    fn run(s, a: &Block, b: &Panels, tile: &Tile, load_c: bool) {
+        let b = &b.data[..b.depth * NR];
         let mut row = 0;
         while row < tile.rows {
-            let height = MR.min(tile.rows - row);
-            let data = &a.data[row / MR * a.panel_stride..];
+            let height = TILE_ROWS.min(tile.rows - row);
             // SAFETY: `run_block`'s caller vouches for the tile and the depth of the block.
             unsafe {
                 let c = tile.c.add(row * tile.c_stride);
-                let at = Place { a: data.as_ptr(), b, c, c_stride: tile.c_stride, cols: tile.cols, load_c };
+                let at = Place { a: a.row(row), b, c, c_stride: tile.c_stride, cols: tile.cols, load_c };
                 if a.depth_stride == 1 {
                     by_height::<S, true>(s, at, a.row_stride, height);
                 } else {
@@ -78,9 +118,6 @@ simd_fn! {
                 }
             }
             row += height;
-        }
-        if last && (tile.bias.is_some() || tile.activation.is_some() || tile.pre_activation.is_some()) {
-            finish_body(s, tile);
         }
     }
 }
@@ -174,32 +211,30 @@ unsafe fn store_line<S: Simd>(s: S, p: *mut f32, line: [S::V; 2], cols: usize) {
 }
 
 simd_fn! {
+    /// Bias, pre-activation and activation over a column of tiles.
     fn finish(s, tile: &Tile) {
-        finish_body(s, tile);
-    }
-}
-
-/// Bias, pre-activation and activation over a column of tiles.
-#[inline(always)]
-fn finish_body<S: Simd>(s: S, tile: &Tile) {
-    // SAFETY: `run_block`'s caller vouches for the tile; the plan checked the bias and the
-    // pre-activation against the shape of C.
-    unsafe {
-        let bias = match tile.bias {
-            Some(bias) => load_line(s, bias[..tile.cols].as_ptr(), tile.cols),
-            None => [s.splat(0.0); 2],
-        };
-        for row in 0..tile.rows {
-            let c = tile.c.add(row * tile.c_stride);
-            let line = load_line(s, c, tile.cols);
-            let mut line = [s.add(line[0], bias[0]), s.add(line[1], bias[1])];
-            if let Some(pre) = tile.pre_activation {
-                store_line(s, pre.add(row * tile.pre_stride), line, tile.cols);
+        for left in (0..tile.cols).step_by(NR) {
+            let cols = NR.min(tile.cols - left);
+            // SAFETY: `run_block`'s caller vouches for the tile; the plan checked the bias and the
+            // pre-activation against the shape of C.
+            unsafe {
+                let bias = match tile.bias {
+                    Some(bias) => load_line(s, bias[left..left + cols].as_ptr(), cols),
+                    None => [s.splat(0.0); 2],
+                };
+                for row in 0..tile.rows {
+                    let c = tile.c.add(row * tile.c_stride + left);
+                    let line = load_line(s, c, cols);
+                    let mut line = [s.add(line[0], bias[0]), s.add(line[1], bias[1])];
+                    if let Some(pre) = tile.pre_activation {
+                        store_line(s, pre.add(row * tile.pre_stride + left), line, cols);
+                    }
+                    if let Some(kind) = tile.activation {
+                        line = [apply(s, kind, line[0]), apply(s, kind, line[1])];
+                    }
+                    store_line(s, c, line, cols);
+                }
             }
-            if let Some(kind) = tile.activation {
-                line = [apply(s, kind, line[0]), apply(s, kind, line[1])];
-            }
-            store_line(s, c, line, tile.cols);
         }
     }
 }

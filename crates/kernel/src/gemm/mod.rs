@@ -7,18 +7,20 @@
 
 mod micro;
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod wide;
 
 use crate::activation::Activation;
 use crate::buffer::Buffer;
 use crate::pool::{self, Shards, parallel_for};
-use micro::{Block, Tile, run_block};
+use micro::{Block, Panels, Tile, panels_at_a_time, run_block};
 pub use pack::PackedMatrix;
 use pack::{pack_rows, pack_transposed_rows};
 
-/// Rows of the register tile.
-pub(crate) const MR: usize = 6;
-/// Columns of the register tile, and of a panel of packed B.
-pub(crate) const NR: usize = 2 * crate::arch::LANES;
+/// Rows of a panel of packed A: one or two register tiles.
+const MR: usize = 12;
+/// Columns of a panel of packed B.
+const NR: usize = 2 * crate::arch::LANES;
 /// Depth of a block: a panel of B (16 KB) and the tile's rows of A stay in the first-level cache.
 const KC: usize = 256;
 /// Most rows in a block of A: with [`KC`], 96 KB in the second-level cache.
@@ -293,10 +295,10 @@ impl<'a> Plan<'a> {
         let threads = if m * n * k < SERIAL_WORK { 1 } else { pool::threads() };
         // Enough tasks to even out the threads; the split has no influence on the result.
         let wanted = if threads == 1 { 1 } else { 4 * threads };
-        let mc = m.div_ceil(wanted).next_multiple_of(MR).clamp(4 * MR, MC);
+        let mc = m.div_ceil(wanted).next_multiple_of(MR).clamp(2 * MR, MC);
         let row_blocks = m.div_ceil(mc);
         let col_blocks = wanted.div_ceil(row_blocks).clamp(1, panels);
-        let panels_per_task = panels.div_ceil(col_blocks);
+        let panels_per_task = panels.div_ceil(col_blocks).next_multiple_of(panels_at_a_time());
         let col_blocks = panels.div_ceil(panels_per_task);
         parallel_for(row_blocks * col_blocks, |task| {
             let (row, panel) = (task / col_blocks * mc, task % col_blocks * panels_per_task);
@@ -316,7 +318,7 @@ impl<'a> Plan<'a> {
         rows: usize,
         panels: std::ops::Range<usize>,
     ) {
-        let k = b.rows();
+        let (k, together) = (b.rows(), panels_at_a_time());
         let mut scratch = Buffer::<f32>::scratch(rows.next_multiple_of(MR) * KC + NR);
         for k0 in (0..k).step_by(KC) {
             let depth = KC.min(k - k0);
@@ -328,14 +330,15 @@ impl<'a> Plan<'a> {
             } else {
                 Block::in_place(self.a, row, a_k0, depth)
             };
-            for panel in panels.clone() {
+            for panel in panels.clone().step_by(together) {
                 let col = panel * NR;
-                let tile = self.tile(row, first_col + col, rows, NR.min(b.cols() - col));
-                let b_panel = &b.panel(panel)[k0 * NR..(k0 + depth) * NR];
+                let cols = (together.min(panels.end - panel) * NR).min(b.cols() - col);
+                let tile = self.tile(row, first_col + col, rows, cols);
+                let b_panels = Panels { data: b.panels(panel, k0), depth, stride: k * NR };
                 let (load_c, last) = (self.accumulate || a_k0 > 0, a_k0 + depth == self.a.cols);
-                // SAFETY: tasks own disjoint row and panel ranges of C, `tile` lies within them, and
-                // `a` holds `rows` rows of `depth` values.
-                unsafe { run_block(&a, b_panel, &tile, load_c, last) };
+                // SAFETY: tasks own disjoint row and panel ranges of C, `tile` lies within them, `a` holds
+                // `rows` rows of `depth` values, and `b_panels` as many panels as the tile is wide.
+                unsafe { run_block(&a, &b_panels, &tile, load_c, last) };
             }
         }
     }

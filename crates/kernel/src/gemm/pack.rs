@@ -47,9 +47,9 @@ impl PackedMatrix {
         self.cols
     }
 
-    /// Panel `i`: K rows of [`NR`] values.
-    pub(super) fn panel(&self, i: usize) -> &[f32] {
-        &self.data[i * self.rows * NR..(i + 1) * self.rows * NR]
+    /// Panels from `i` on, each K rows of [`NR`] values, the first one from row `row`.
+    pub(super) fn panels(&self, i: usize, row: usize) -> &[f32] {
+        &self.data[(i * self.rows + row) * NR..]
     }
 }
 
