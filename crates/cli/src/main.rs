@@ -5,6 +5,7 @@ mod commands;
 mod failure;
 mod interrupt;
 mod model;
+mod profile_table;
 mod terminal;
 mod training;
 

@@ -22,6 +22,7 @@ pub mod muon;
 pub mod norm;
 pub mod optim;
 pub mod pool;
+pub mod profile;
 pub mod rope;
 pub mod softmax;
 mod split;

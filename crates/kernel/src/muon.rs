@@ -6,6 +6,7 @@ use crate::buffer::Buffer;
 use crate::gemm::{Mat, MatMut, Write, gemm};
 use crate::lanes::{read, vectors, write};
 use crate::optim::{scale, sum_of_squares};
+use crate::profile::Work;
 use crate::split::{Cut, Out, parallel_rows};
 
 /// The quintic's coefficients: steepest at zero among those that settle near one, so that few steps
@@ -33,6 +34,20 @@ pub struct Muon {
     pub ns_steps: usize,
     /// Multiplies the gradient: the factor of clipping, 1 without.
     pub grad_scale: f32,
+}
+
+impl Muon {
+    /// What a step on a matrix `[rows, cols]` has to do: the products of the iteration, and a pass over
+    /// the parameters, their gradient and the momentum.
+    pub fn work(&self, rows: usize, cols: usize) -> Work {
+        let (short, long) = (rows.min(cols), rows.max(cols));
+        let product = |k| Work::product(short, k, short).flops;
+
+        Work {
+            flops: self.ns_steps as f64 * (2.0 * product(long) + product(short)),
+            ..Work::values(5 * rows * cols)
+        }
+    }
 }
 
 /// One step of [`Muon`] on a matrix `p` `[rows, cols]`, `rows` being the outputs of a linear layer.

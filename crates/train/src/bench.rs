@@ -7,6 +7,7 @@
 use crate::error::TrainError;
 use crate::optimizer::{Optimizer, OptimizerKind, OptimizerSettings};
 use hearth_kernel::activation::Activation;
+use hearth_kernel::profile;
 use hearth_model::tape::{TokenBatch, Trainable};
 use hearth_model::{Decoder, DecoderConfig, Weights};
 use hearth_tensor::nn::CrossEntropyOptions;
@@ -161,11 +162,14 @@ impl Preset {
         let (mut losses, mut step_ms) = (Vec::new(), Vec::new());
         for step in 0..steps {
             let start = Instant::now();
-            let out = model.loss(&weights, &batch, &targets, &CrossEntropyOptions::default())?;
-            out.loss.backward()?;
-            let loss = out.loss.item()?;
-            drop(out);
-            optimizer.step(&mut weights, 1.0)?;
+            let loss = profile::step(|| -> Result<f32, TrainError> {
+                let out = model.loss(&weights, &batch, &targets, &CrossEntropyOptions::default())?;
+                out.loss.backward()?;
+                let loss = out.loss.item()?;
+                drop(out);
+                optimizer.step(&mut weights, 1.0)?;
+                Ok(loss)
+            })?;
             let ms = start.elapsed().as_secs_f64() * 1e3;
             progress(step, loss, ms);
             losses.push(loss);

@@ -5,6 +5,7 @@ use crate::error::TrainError;
 use hearth_kernel::Buffer;
 use hearth_kernel::muon::{Muon, muon_step};
 use hearth_kernel::optim::{AdamW, adamw_step, sum_of_squares};
+use hearth_kernel::profile::{Work, operation};
 use hearth_model::Weights;
 use hearth_model::executor::{ParamSpec, Role};
 use serde::{Deserialize, Serialize};
@@ -211,7 +212,13 @@ impl Optimizer {
     /// If the norm isn't finite; the weights are untouched then.
     pub fn step(&mut self, weights: &mut Weights, factor: f32) -> Result<f32, TrainError> {
         let gradients: Vec<_> = weights.tensors().iter().map(|t| t.take_grad()).collect();
-        let squares: f64 = gradients.iter().flatten().map(|g| sum_of_squares(g.data())).sum();
+        let values = gradients.iter().flatten().map(|g| g.len()).sum();
+        let squares: f64 = operation(
+            "gradient's norm",
+            String::new,
+            || Work::values(values),
+            || gradients.iter().flatten().map(|g| sum_of_squares(g.data())).sum(),
+        );
         let norm = squares.sqrt() as f32;
         if !norm.is_finite() {
             return Err(TrainError::NotFinite { what: "the gradient's norm", step: self.steps });
@@ -236,7 +243,15 @@ impl Optimizer {
                         ns_steps: 5,
                         grad_scale,
                     };
-                    muon_step(tensor.data_mut(), gradient.data(), momentum, rows, cols, &muon);
+                    let detail = || format!("{rows}×{cols}");
+                    operation(
+                        "Muon",
+                        detail,
+                        || muon.work(rows, cols),
+                        || {
+                            muon_step(tensor.data_mut(), gradient.data(), momentum, rows, cols, &muon);
+                        },
+                    );
                 }
                 Moments::Adam(m, v) => {
                     let role = self.roles[i];
@@ -254,7 +269,14 @@ impl Optimizer {
                         step: self.steps,
                         grad_scale,
                     };
-                    adamw_step(tensor.data_mut(), gradient.data(), m, v, &adamw);
+                    operation(
+                        "AdamW",
+                        String::new,
+                        || Work::values(7 * gradient.len()),
+                        || {
+                            adamw_step(tensor.data_mut(), gradient.data(), m, v, &adamw);
+                        },
+                    );
                 }
             }
         }

@@ -15,6 +15,7 @@ use crate::schedule::Schedule;
 use hearth_data::{Batch, BatchMode, BatchOptions, Batches, Shard};
 use hearth_engine::{Engine, Prompt, Request, Sampling};
 use hearth_kernel::buffer::memory_in_use;
+use hearth_kernel::profile;
 use hearth_model::tape::{TokenBatch, Trainable};
 use hearth_model::{Decoder, Weights};
 use hearth_tensor::nn::CrossEntropyOptions;
@@ -237,7 +238,7 @@ impl Trainer {
         let earlier = self.state.seconds;
         let mut stopped = false;
         while self.state.step < steps {
-            if let Err(error) = self.step(observer, started, earlier) {
+            if let Err(error) = profile::step(|| self.step(observer, started, earlier)) {
                 if matches!(error, TrainError::NotFinite { .. }) {
                     let reason = error.to_string();
                     self.write(Record::End { step: self.state.step, reason }, observer)?;

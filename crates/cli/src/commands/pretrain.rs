@@ -1,9 +1,11 @@
 //! `hearth pretrain`: train a model from a recipe.
 
 use crate::failure::{Stopped, Usage};
+use crate::profile_table;
 use crate::terminal::{Terminal, count};
 use crate::training::{Watch, summary_json};
 use anyhow::Result;
+use hearth_kernel::profile;
 use hearth_train::pretrain::{Summary, pretrain};
 use hearth_train::{Recipe, TrainError};
 use std::path::{Path, PathBuf};
@@ -37,6 +39,9 @@ pub struct Pretrain {
     /// Tokens a row, instead of the recipe's
     #[arg(long, value_name = "T")]
     context: Option<usize>,
+    /// Show at the end where a step's time went
+    #[arg(long)]
+    profile: bool,
 }
 
 impl Pretrain {
@@ -65,10 +70,19 @@ impl Pretrain {
                     (None, None, None, None);
             }
         }
+        if self.profile {
+            profile::start();
+        }
         let summary = pretrain(&recipe, &self.out, self.resume, &mut Watch::new(terminal, true))
             .map_err(|error| name_recipe(error, &self.recipe))?;
+        let mut result = summary_json(&summary);
+        if self.profile {
+            let profile = profile::stop();
+            terminal.say(&profile_table::text(&profile));
+            result["profile"] = profile_table::to_json(&profile);
+        }
         finish(terminal, &summary, &self.out)?;
-        terminal.result("", &summary_json(&summary))
+        terminal.result("", &result)
     }
 }
 

@@ -4,9 +4,9 @@
 
 use super::{MR, Mat, NR};
 use crate::activation::{Activation, apply};
-use crate::arch::{LANES, Simd, simd_fn};
 #[cfg(target_arch = "x86_64")]
 use crate::arch::{Isa, current};
+use crate::arch::{LANES, Simd, simd_fn};
 
 /// Rows of the register tile: with [`NR`] columns, twelve of sixteen registers accumulate.
 const TILE_ROWS: usize = 6;

@@ -8,6 +8,7 @@ use hearth_kernel::Buffer;
 use hearth_kernel::attention::{
     AttentionShape, Span, attention_backward, attention_backward_fused, attention_forward,
 };
+use hearth_kernel::profile::{Work, operation};
 use hearth_kernel::rope::{RopeTable, rope as rotate};
 use std::sync::Arc;
 
@@ -20,6 +21,14 @@ fn check_spans(op: &'static str, spans: &[Span], queries: usize, keys: usize) ->
         Some(span) => Err(TensorError::range(op, "the end of a span", i64::from(span.hi), keys + 1)),
         None => Ok(()),
     }
+}
+
+/// `products` of a query with a key, of D values each, for every key that a query sees.
+fn work(shape: &AttentionShape, spans: &[Span], products: usize) -> Work {
+    let pairs: u64 = spans.iter().map(|s| u64::from(s.hi.saturating_sub(s.lo))).sum();
+    let (heads, dim) = (shape.heads as f64, shape.head_dim as f64);
+    let values = shape.batch * (shape.q_len * shape.heads + shape.kv_len * shape.kv_heads) * shape.head_dim;
+    Work { flops: (2 * products) as f64 * dim * heads * pairs as f64, ..Work::values(products * values) }
 }
 
 /// Attention of `q` [B, Tq, H, D] over `k` and `v` [B, Tk, Hkv, D], where H is a multiple of Hkv
@@ -48,14 +57,28 @@ pub fn attention(
     let shape = AttentionShape { scale, ..AttentionShape::contiguous(b, tq, tk, h, hkv, d) };
     let mut lse = Buffer::scratch(b * h * tq);
     let out = Tensor::filled(q.shape(), |out| {
-        attention_forward(&shape, spans, q.data(), k.data(), v.data(), out, &mut lse);
+        operation(
+            "attention",
+            String::new,
+            || work(&shape, spans, 2),
+            || {
+                attention_forward(&shape, spans, q.data(), k.data(), v.data(), out, &mut lse);
+            },
+        );
     });
     let (q1, k1, v1, out1, spans) = (q.detach(), k.detach(), v.detach(), out.clone(), spans.clone());
     Ok(record(out, &[q, k, v], move |dout, grads| {
         let (mut dk, mut dv) = (Buffer::scratch(k1.len()), Buffer::scratch(v1.len()));
         let dq = Tensor::filled(q1.shape(), |dq| {
             let (q, k, v, out) = (q1.data(), k1.data(), v1.data(), out1.data());
-            attention_backward(&shape, &spans, q, k, v, out, &lse, dout.data(), dq, &mut dk, &mut dv);
+            operation(
+                "attention, gradient",
+                String::new,
+                || work(&shape, &spans, 5),
+                || {
+                    attention_backward(&shape, &spans, q, k, v, out, &lse, dout.data(), dq, &mut dk, &mut dv);
+                },
+            );
         });
         grads.add(0, dq);
         grads.add(1, Tensor::from_buffer(dk, k1.shape()));
@@ -94,12 +117,34 @@ pub fn attention_qkv(
     let out = Tensor::filled(&[b, t, width], |out| {
         let x = qkv.data();
         let part = |i: usize| x.get(i * width..).unwrap_or_default();
-        attention_forward(&shape, spans, x, part(1), part(2), out, &mut lse);
+        operation(
+            "attention",
+            String::new,
+            || work(&shape, spans, 2),
+            || {
+                attention_forward(&shape, spans, x, part(1), part(2), out, &mut lse);
+            },
+        );
     });
     let (saved, out1, spans) = (qkv.detach(), out.clone(), spans.clone());
     Ok(record(out, &[qkv], move |dout, grads| {
         let dqkv = Tensor::filled(saved.shape(), |dqkv| {
-            attention_backward_fused(&shape, &spans, saved.data(), out1.data(), &lse, dout.data(), dqkv);
+            operation(
+                "attention, gradient",
+                String::new,
+                || work(&shape, &spans, 5),
+                || {
+                    attention_backward_fused(
+                        &shape,
+                        &spans,
+                        saved.data(),
+                        out1.data(),
+                        &lse,
+                        dout.data(),
+                        dqkv,
+                    );
+                },
+            );
         });
         grads.add(0, dqkv);
     }))
@@ -124,10 +169,25 @@ pub fn rope(x: &Tensor, positions: &Arc<[u32]>, table: &Arc<RopeTable>) -> Resul
         return Err(TensorError::range(op, "position", i64::from(*p), table.max_positions()));
     }
     let mut y = x.detach();
-    rotate(y.data_mut(), positions, heads, table, false);
+    let values = x.len();
+    operation(
+        "rope",
+        String::new,
+        || Work::values(2 * values),
+        || {
+            rotate(y.data_mut(), positions, heads, table, false);
+        },
+    );
     let (positions, table) = (positions.clone(), table.clone());
     Ok(record(y, &[x], move |mut dy, grads| {
-        rotate(dy.data_mut(), &positions, heads, &table, true);
+        operation(
+            "rope, gradient",
+            String::new,
+            || Work::values(2 * values),
+            || {
+                rotate(dy.data_mut(), &positions, heads, &table, true);
+            },
+        );
         grads.add(0, dy);
     }))
 }

@@ -9,6 +9,7 @@ use hearth_kernel::activation::{
 };
 use hearth_kernel::elementwise::column_sum;
 use hearth_kernel::gemm::{Epilogue, Mat, MatMut, Write, gemm, gemm_with};
+use hearth_kernel::profile::{Work, operation};
 
 /// `y = activation(x Wᵀ + b)`: x [.., in], `weight` [out, in] as PyTorch's `nn.Linear`, `bias` `[out]`.
 ///
@@ -67,39 +68,58 @@ fn product(
     operands.extend(bias);
     let keep = activation.is_some() && recording(&operands);
     let mut before = keep.then(|| Buffer::scratch(rows * outputs));
+    let detail = move || format!("{inputs}→{outputs}");
+    let work = move || Work::product(rows, inputs, outputs);
     let y = Tensor::filled(&shape, |y| {
         let epilogue =
             Epilogue { bias: bias.map(Tensor::data), activation, pre_activation: before.as_deref_mut() };
         let a = Mat::new(x.data(), rows, inputs);
         let b = oriented(weight.data(), inputs, outputs, in_out);
-        gemm_with(a, b, MatMut::new(y, rows, outputs), Write::Overwrite, epilogue);
+        operation("linear", detail, work, || {
+            gemm_with(a, b, MatMut::new(y, rows, outputs), Write::Overwrite, epilogue);
+        });
     });
     let (saved_x, saved_w, has_bias) = (x.detach(), weight.detach(), bias.is_some());
     Ok(record(y, &operands, move |mut dy, grads: &mut Grads| {
         if let (Some(kind), Some(before)) = (activation, before) {
             let mut inner = Buffer::scratch(dy.len());
-            activation_backward(kind, &before, dy.data(), &mut inner);
+            operation(
+                "activation, gradient",
+                String::new,
+                || Work::values(3 * before.len()),
+                || {
+                    activation_backward(kind, &before, dy.data(), &mut inner);
+                },
+            );
             dy = Tensor::from_buffer(inner, dy.shape());
         }
         let d = Mat::new(dy.data(), rows, outputs);
         grads.accumulate(0, saved_x.shape(), |dx, write| {
             let w = oriented(saved_w.data(), inputs, outputs, in_out);
-            gemm(d, w.t(), MatMut::new(dx, rows, inputs), write);
+            operation("linear, input's gradient", detail, work, || {
+                gemm(d, w.t(), MatMut::new(dx, rows, inputs), write);
+            });
         });
         grads.accumulate(1, saved_w.shape(), |dw, write| {
             let x = Mat::new(saved_x.data(), rows, inputs);
-            if in_out {
-                gemm(x.t(), d, MatMut::new(dw, inputs, outputs), write);
-            } else {
-                gemm(d.t(), x, MatMut::new(dw, outputs, inputs), write);
-            }
+            operation("linear, weight's gradient", detail, work, || match in_out {
+                true => gemm(x.t(), d, MatMut::new(dw, inputs, outputs), write),
+                false => gemm(d.t(), x, MatMut::new(dw, outputs, inputs), write),
+            });
         });
         if has_bias {
             grads.accumulate(2, &[outputs], |db, write| {
                 if write == Write::Overwrite {
                     db.fill(0.0);
                 }
-                column_sum(dy.data(), outputs, db);
+                operation(
+                    "bias, gradient",
+                    String::new,
+                    || Work::values(rows * outputs),
+                    || {
+                        column_sum(dy.data(), outputs, db);
+                    },
+                );
             });
         }
     }))
@@ -107,10 +127,29 @@ fn product(
 
 /// `y = activation(x)`, value by value.
 pub fn activation(x: &Tensor, kind: Activation) -> Tensor {
-    let y = Tensor::filled(x.shape(), |y| activation_forward(kind, x.data(), y));
+    let values = x.len();
+    let y = Tensor::filled(x.shape(), |y| {
+        operation(
+            "activation",
+            String::new,
+            || Work::values(2 * values),
+            || {
+                activation_forward(kind, x.data(), y);
+            },
+        );
+    });
     let saved = x.detach();
     record(y, &[x], move |dy, grads| {
-        let dx = Tensor::filled(saved.shape(), |dx| activation_backward(kind, saved.data(), dy.data(), dx));
+        let dx = Tensor::filled(saved.shape(), |dx| {
+            operation(
+                "activation, gradient",
+                String::new,
+                || Work::values(3 * values),
+                || {
+                    activation_backward(kind, saved.data(), dy.data(), dx);
+                },
+            );
+        });
         grads.add(0, dx);
     })
 }
@@ -123,12 +162,29 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor, TensorError> {
     if gate.shape() != up.shape() {
         return Err(TensorError::shape("swiglu", "two of one shape", &[gate.shape(), up.shape()]));
     }
-    let y = Tensor::filled(gate.shape(), |y| swiglu_forward(gate.data(), up.data(), y));
+    let values = gate.len();
+    let y = Tensor::filled(gate.shape(), |y| {
+        operation(
+            "swiglu",
+            String::new,
+            || Work::values(3 * values),
+            || {
+                swiglu_forward(gate.data(), up.data(), y);
+            },
+        );
+    });
     let (saved_gate, saved_up) = (gate.detach(), up.detach());
     Ok(record(y, &[gate, up], move |dy, grads| {
         let mut dup = Buffer::scratch(dy.len());
         let dgate = Tensor::filled(dy.shape(), |dgate| {
-            swiglu_backward(saved_gate.data(), saved_up.data(), dy.data(), dgate, &mut dup);
+            operation(
+                "swiglu, gradient",
+                String::new,
+                || Work::values(5 * values),
+                || {
+                    swiglu_backward(saved_gate.data(), saved_up.data(), dy.data(), dgate, &mut dup);
+                },
+            );
         });
         grads.add(0, dgate);
         grads.add(1, Tensor::from_buffer(dup, dy.shape()));

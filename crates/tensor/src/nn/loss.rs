@@ -7,6 +7,7 @@ use hearth_kernel::Buffer;
 use hearth_kernel::gemm::{Mat, MatMut, Write, gemm};
 use hearth_kernel::loss::{CrossEntropy, IGNORED, cross_entropy_backward_in_place, cross_entropy_forward};
 use hearth_kernel::optim::scale;
+use hearth_kernel::profile::{Work, operation};
 use std::ops::Range;
 
 /// Variations on cross-entropy; the default is the plain one.
@@ -127,18 +128,33 @@ pub fn linear_cross_entropy(
         let n = part.len();
         let h = Mat::new(&hidden.data()[part.start * cols..part.end * cols], n, cols);
         let logits = &mut logits[..n * classes];
-        gemm(h, w.t(), MatMut::new(logits, n, classes), Write::Overwrite);
+        let detail = || format!("{cols}→{classes}");
+        let work = || Work::product(n, cols, classes);
+        operation("head", detail, work, || {
+            gemm(h, w.t(), MatMut::new(logits, n, classes), Write::Overwrite);
+        });
         let (targets, losses) = (&targets[part.clone()], &mut losses[part.clone()]);
         let (Some(dhidden), Some(dweight)) = (&mut dhidden, &mut dweight) else {
             cross_entropy_forward(logits, classes, targets, &kernel, losses);
             continue;
         };
         let factor = 1.0 / count.max(1) as f32;
-        cross_entropy_backward_in_place(logits, classes, targets, &kernel, factor, losses);
+        operation(
+            "cross-entropy",
+            String::new,
+            || Work::values(2 * n * classes),
+            || {
+                cross_entropy_backward_in_place(logits, classes, targets, &kernel, factor, losses);
+            },
+        );
         let d = Mat::new(logits, n, classes);
         let dh = &mut dhidden[part.start * cols..part.end * cols];
-        gemm(d, w, MatMut::new(dh, n, cols), Write::Overwrite);
-        gemm(d.t(), h, MatMut::new(dweight, classes, cols), Write::Accumulate);
+        operation("head, input's gradient", detail, work, || {
+            gemm(d, w, MatMut::new(dh, n, cols), Write::Overwrite);
+        });
+        operation("head, weight's gradient", detail, work, || {
+            gemm(d.t(), h, MatMut::new(dweight, classes, cols), Write::Accumulate);
+        });
     }
     let sum = losses.iter().map(|&l| f64::from(l)).sum();
     let loss = record(mean_of(sum, count), &[hidden, weight], move |dy, grads| {
