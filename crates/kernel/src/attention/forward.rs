@@ -1,11 +1,16 @@
 //! The forward pass of attention.
 
-use super::{AttentionShape, Span, TILE_K, TILE_Q, mask_row, union};
+use super::{AttentionShape, GROUP, Span, TILE_K, mask_row, seen_of, union};
 use crate::arch::{LANES, simd_fn};
 use crate::buffer::Buffer;
-use crate::gemm::{Mat, MatMut, Write, gemm};
+use crate::gemm::{Mat, MatMut, PackedTile, Write, gemm_tile};
+use crate::lanes::{read, vectors, write};
 use crate::math;
 use crate::pool::{Shards, parallel_for};
+use std::ops::Range;
+
+/// Tasks to aim at, so that a few threads are evenly busy; keys and values are packed once a task.
+const TASKS: usize = 16;
 
 /// `out` [B, q_len, heads, D] and `lse` [B, heads, q_len], the log of each softmax's denominator,
 /// which the backward pass needs.
@@ -25,78 +30,105 @@ pub fn attention_forward(
     let (heads, q_len, dim) = (shape.heads, shape.q_len, shape.head_dim);
     assert_eq!(out.len(), shape.batch * q_len * heads * dim, "out must be [B, T, H, D]");
     assert_eq!(lse.len(), shape.batch * heads * q_len, "lse must be [B, H, T]");
-    let (out, lse) = (Shards::new(out), Shards::new(lse));
-    let tiles = q_len.div_ceil(TILE_Q);
-    // The last tiles of a causal mask are the longest: start with them.
-    parallel_for(shape.batch * heads * tiles, |task| {
-        let tile = tiles - 1 - task % tiles;
-        let (batch, head) = (task / tiles / heads, task / tiles % heads);
-        let start = tile * TILE_Q;
-        let rows = TILE_Q.min(q_len - start);
-        let spans = &spans[batch * q_len + start..][..rows];
-        let mut state = Online::new(rows, dim);
-        let q = Mat::strided(
-            &q[(batch * q_len + start) * shape.q_stride + head * dim..],
-            rows,
-            dim,
-            shape.q_stride,
-            1,
-        );
-        let kv_head = head / shape.group();
-        let seen = union(spans);
-        // Tiles lie at multiples of TILE_K whatever the span.
-        for first in (seen.start / TILE_K * TILE_K..seen.end).step_by(TILE_K) {
-            let keys = TILE_K.min(shape.kv_len - first);
-            let at = |x, stride: usize| -> Mat {
-                let start = (batch * shape.kv_len + first) * stride + kv_head * dim;
-                let data: &[f32] = x;
-                Mat::strided(&data[start..], keys, dim, stride, 1)
-            };
-            state.absorb(q, at(k, shape.k_stride), at(v, shape.v_stride), spans, first, shape.scale);
-        }
-        for row in 0..rows {
-            let position = batch * q_len + start + row;
-            // SAFETY: each (batch, query, head) belongs to one task, which visits it once.
-            let (out, lse) = unsafe {
-                (
-                    out.part((position * heads + head) * dim, dim),
-                    lse.part((batch * heads + head) * q_len + start + row, 1),
-                )
-            };
-            lse[0] = state.finish(row, out);
-        }
+    let forward = Forward { shape, spans, q, k, v, out: Shards::new(out), lse: Shards::new(lse) };
+    let owners = shape.batch * shape.kv_heads;
+    let groups = q_len.div_ceil(GROUP);
+    let parts = TASKS.div_ceil(owners.max(1)).clamp(1, groups.max(1));
+    let len = groups.div_ceil(parts) * GROUP;
+    // The last queries of a causal mask see the most keys: start with them.
+    parallel_for(owners * parts, |task| {
+        let (owner, part) = (task % owners, parts - 1 - task / owners);
+        let queries = (part * len).min(q_len)..((part + 1) * len).min(q_len);
+        forward.part(owner / shape.kv_heads, owner % shape.kv_heads, queries);
     });
 }
 
-/// The running softmax of a tile of queries: unnormalised output, largest score and denominator.
+struct Forward<'a> {
+    shape: &'a AttentionShape,
+    spans: &'a [Span],
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    out: Shards<f32>,
+    lse: Shards<f32>,
+}
+
+impl Forward<'_> {
+    /// Some queries of a batch row, for all heads that read one key-value head.
+    fn part(&self, batch: usize, kv_head: usize, queries: Range<usize>) {
+        let (shape, dim) = (self.shape, self.shape.head_dim);
+        let seen = union(&self.spans[batch * shape.q_len..][queries.clone()]);
+        // Tiles lie at multiples of TILE_K whatever the span.
+        let base = seen.start / TILE_K * TILE_K;
+        let keys = seen.end.saturating_sub(base);
+        let rows = |x, stride: usize| -> Mat {
+            let data: &[f32] = x;
+            let start = (batch * shape.kv_len + base) * stride + kv_head * dim;
+            Mat::strided(data.get(start..).unwrap_or_default(), keys, dim, stride, 1)
+        };
+        let mut memory = Buffer::scratch(PackedTile::len(dim, keys) + PackedTile::len(keys, dim));
+        let (k, v) = memory.split_at_mut(PackedTile::len(dim, keys));
+        let k = PackedTile::pack(rows(self.k, shape.k_stride).t(), k);
+        let v = PackedTile::pack(rows(self.v, shape.v_stride), v);
+        let mut state = Online::new(dim);
+        for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
+            for start in queries.clone().step_by(GROUP) {
+                let count = GROUP.min(queries.end - start);
+                let position = batch * shape.q_len + start;
+                let spans = &self.spans[position..position + count];
+                let q = &self.q[position * shape.q_stride + head * dim..];
+                let q = Mat::strided(q, count, dim, shape.q_stride, 1);
+                let seen = union(spans);
+                state.reset();
+                for first in (seen.start / TILE_K * TILE_K..seen.end).step_by(TILE_K) {
+                    let n = seen_of(spans, first, TILE_K.min(shape.kv_len - first));
+                    let (k, v) = (k.columns(first - base, n), v.rows(first - base, n));
+                    state.absorb(q, k, v, spans, first, shape.scale);
+                }
+                for row in 0..count {
+                    let at = ((position + row) * shape.heads + head) * dim;
+                    let lse_at = (batch * shape.heads + head) * shape.q_len + start + row;
+                    // SAFETY: each (batch, query, head) belongs to one task, which visits it once.
+                    let (out, lse) = unsafe { (self.out.part(at, dim), self.lse.part(lse_at, 1)) };
+                    lse[0] = state.finish(row, out);
+                }
+            }
+        }
+    }
+}
+
+/// The running softmax of a group of queries: unnormalised output, largest score and denominator.
 struct Online {
     scores: Buffer<f32>,
     sum: Buffer<f32>,
-    largest: [f32; TILE_Q],
-    denominator: [f32; TILE_Q],
-    rows: usize,
+    largest: [f32; GROUP],
+    denominator: [f32; GROUP],
     dim: usize,
 }
 
 impl Online {
-    fn new(rows: usize, dim: usize) -> Self {
+    fn new(dim: usize) -> Self {
         Online {
-            scores: Buffer::scratch(TILE_Q * TILE_K),
-            sum: Buffer::zeros(TILE_Q * dim),
-            largest: [f32::NEG_INFINITY; TILE_Q],
-            denominator: [0.0; TILE_Q],
-            rows,
+            scores: Buffer::scratch(GROUP * TILE_K),
+            sum: Buffer::scratch(GROUP * dim),
+            largest: [0.0; GROUP],
+            denominator: [0.0; GROUP],
             dim,
         }
     }
 
-    /// Takes in the keys and values `first..`.
-    fn absorb(&mut self, q: Mat, k: Mat, v: Mat, spans: &[Span], first: usize, scale: f32) {
-        let (rows, keys) = (self.rows, k.rows());
-        gemm(q, k.t(), MatMut::new(&mut self.scores, rows, keys), Write::Overwrite);
+    fn reset(&mut self) {
+        self.sum.fill(0.0);
+        self.largest.fill(f32::NEG_INFINITY);
+        self.denominator.fill(0.0);
+    }
+
+    /// Takes in the keys and values `first..`, of which the last is one that some query sees.
+    fn absorb(&mut self, q: Mat, k: PackedTile, v: PackedTile, spans: &[Span], first: usize, scale: f32) {
+        let (rows, keys) = (q.rows(), k.n_cols());
+        gemm_tile(q, k, MatMut::new(&mut self.scores, rows, keys), Write::Overwrite);
         for (row, span) in spans.iter().enumerate() {
             let scores = &mut self.scores[row * keys..][..keys];
-            let sum = &mut self.sum[row * self.dim..][..self.dim];
             if !mask_row(scores, first, *span) {
                 scores.fill(0.0);
                 continue;
@@ -106,13 +138,13 @@ impl Online {
             if before < largest && before > f32::NEG_INFINITY {
                 let shrink = (before - largest).exp();
                 self.denominator[row] *= shrink;
-                sum.iter_mut().for_each(|x| *x *= shrink);
+                multiply(&mut self.sum[row * self.dim..][..self.dim], shrink);
             }
             self.largest[row] = largest;
             self.denominator[row] += exponentials(scores, scale, largest);
         }
         let scores = Mat::new(&self.scores, rows, keys);
-        gemm(scores, v, MatMut::new(&mut self.sum, rows, self.dim), Write::Accumulate);
+        gemm_tile(scores, v, MatMut::new(&mut self.sum, rows, self.dim), Write::Accumulate);
     }
 
     /// Writes the output of a row; returns its log-sum-exp (minus infinity if it saw nothing).
@@ -123,6 +155,13 @@ impl Online {
             *o = x * factor;
         }
         if denominator == 0.0 { f32::NEG_INFINITY } else { self.largest[row] + denominator.ln() }
+    }
+}
+
+simd_fn! {
+    fn multiply(s, x: &mut [f32], factor: f32) {
+        let factor = s.splat(factor);
+        vectors!(x.len(), |i, n| write(s, x, i, n, s.mul(read(s, x, i, n), factor)));
     }
 }
 
@@ -140,7 +179,7 @@ simd_fn! {
 
 simd_fn! {
     /// `x = exp(scale * x - offset)`, with the sum of the results; minus infinity gives exactly zero.
-    pub(super) fn exponentials(s, x: &mut [f32], scale: f32, offset: f32) -> f32 {
+    fn exponentials(s, x: &mut [f32], scale: f32, offset: f32) -> f32 {
         let (factor, shift) = (s.splat(scale), s.splat(-offset));
         let (floor, zero) = (s.splat(-87.0), s.splat(0.0));
         let mut sum = zero;

@@ -14,10 +14,10 @@ mod forward;
 pub use backward::{attention_backward, attention_backward_fused};
 pub use forward::attention_forward;
 
-/// Queries handled together.
-const TILE_Q: usize = 48;
 /// Keys in a tile.
 const TILE_K: usize = 64;
+/// Queries, or keys, handled together where a mask may leave out a part: two register tiles.
+const GROUP: usize = 24;
 
 /// The keys `lo..hi` that a query may see; empty when `lo >= hi`, which gives a zero output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +152,11 @@ fn union(spans: &[Span]) -> std::ops::Range<usize> {
     let lo = seen.clone().map(|s| s.lo).min().unwrap_or(0);
     let hi = seen.map(|s| s.hi).max().unwrap_or(0);
     lo as usize..hi as usize
+}
+
+/// Of the keys `first..first + keys`, how many from the first on the queries may see at all.
+fn seen_of(spans: &[Span], first: usize, keys: usize) -> usize {
+    union(spans).end.saturating_sub(first).min(keys)
 }
 
 /// Sets the scores `row[j]` of keys `first + j` outside `span` to minus infinity; true if any is left.

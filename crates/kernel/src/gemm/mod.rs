@@ -7,6 +7,7 @@
 
 mod micro;
 mod pack;
+mod tile;
 #[cfg(target_arch = "x86_64")]
 mod wide;
 
@@ -16,6 +17,7 @@ use crate::pool::{self, Shards, parallel_for};
 use micro::{Block, Panels, Tile, panels_at_a_time, run_block};
 pub use pack::PackedMatrix;
 use pack::{pack_rows, pack_transposed_rows};
+pub(crate) use tile::{PackedTile, gemm_tile};
 
 /// Rows of a panel of packed A: one or two register tiles.
 const MR: usize = 12;
@@ -83,12 +85,12 @@ impl<'a> Mat<'a> {
     }
 
     /// Rows `start..start+len`.
-    fn part_of_rows(self, start: usize, len: usize) -> Self {
+    pub(crate) fn part_of_rows(self, start: usize, len: usize) -> Self {
         Mat { data: &self.data[start * self.row_stride..], rows: len, ..self }
     }
 
     /// Columns `start..start+len`.
-    fn columns(self, start: usize, len: usize) -> Self {
+    pub(crate) fn columns(self, start: usize, len: usize) -> Self {
         Mat { data: &self.data[start * self.col_stride..], cols: len, ..self }
     }
 

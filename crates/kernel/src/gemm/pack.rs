@@ -27,12 +27,7 @@ impl PackedMatrix {
         parallel_chunks_mut(&mut data, (PANELS_PER_TASK * panel_len).max(1), |task, chunk| {
             let first = task * PANELS_PER_TASK * NR;
             let cols = (PANELS_PER_TASK * NR).min(b.cols - first);
-            let b = b.columns(first, cols);
-            if b.row_major() {
-                pack_panels(b.data, b.row_stride, b.rows, cols, chunk);
-            } else {
-                pack_panels_transposed(b.data, b.col_stride, b.rows, cols, chunk);
-            }
+            pack_serial(b.columns(first, cols), chunk);
         });
         PackedMatrix { data, rows: b.rows, cols: b.cols }
     }
@@ -50,6 +45,15 @@ impl PackedMatrix {
     /// Panels from `i` on, each K rows of [`NR`] values, the first one from row `row`.
     pub(super) fn panels(&self, i: usize, row: usize) -> &[f32] {
         &self.data[(i * self.rows + row) * NR..]
+    }
+}
+
+/// Packs `b` on this thread.
+pub(super) fn pack_serial(b: Mat, out: &mut [f32]) {
+    if b.row_major() {
+        pack_panels(b.data, b.row_stride, b.rows, b.cols, out);
+    } else {
+        pack_panels_transposed(b.data, b.col_stride, b.rows, b.cols, out);
     }
 }
 
