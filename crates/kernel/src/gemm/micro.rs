@@ -22,14 +22,15 @@ pub(super) struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// A block of a row-major A, not copied.
+    /// A block of A, not copied.
     pub(super) fn in_place(a: Mat<'a>, row: usize, k0: usize, depth: usize) -> Self {
         debug_assert!(k0 + depth <= a.cols);
-        Block {
-            data: &a.data[row * a.row_stride + k0..],
-            row_stride: a.row_stride,
-            depth_stride: 1,
-            panel_stride: MR * a.row_stride,
+        if a.row_major() {
+            let data = &a.data[row * a.row_stride + k0..];
+            Block { data, row_stride: a.row_stride, depth_stride: 1, panel_stride: MR * a.row_stride }
+        } else {
+            let data = &a.data[k0 * a.col_stride + row..];
+            Block { data, row_stride: 1, depth_stride: a.col_stride, panel_stride: MR }
         }
     }
 }

@@ -33,6 +33,8 @@ const NC: usize = 2048;
 /// Up to so many values, all of B is packed at once: entering the pool for each [`KC`] rows would cost
 /// more than it saves.
 const WHOLE_B: usize = 1 << 18;
+/// A block of A is packed if it's multiplied with more panels of B than this.
+const REUSED_PANELS: usize = 16;
 /// Below this many multiply-adds, entering the pool costs more than it saves.
 const SERIAL_WORK: usize = 1 << 17;
 
@@ -295,18 +297,20 @@ impl<'a> Plan<'a> {
         }
         let panels = n.div_ceil(NR);
         let threads = if m * n * k < SERIAL_WORK { 1 } else { pool::threads() };
-        // Enough tasks to even out the threads; the split has no influence on the result.
+        // Enough tasks to even out the threads, as few rows of blocks as the cache allows: each reads all
+        // of B. The split has no influence on the result.
         let wanted = if threads == 1 { 1 } else { 4 * threads };
-        let mc = m.div_ceil(wanted).next_multiple_of(MR).clamp(2 * MR, MC);
-        let row_blocks = m.div_ceil(mc);
+        let row_panels = m.div_ceil(MR);
+        let row_blocks = row_panels.div_ceil(MC / MR).next_multiple_of(threads).min(row_panels);
         let col_blocks = wanted.div_ceil(row_blocks).clamp(1, panels);
         let panels_per_task = panels.div_ceil(col_blocks).next_multiple_of(panels_at_a_time());
         let col_blocks = panels.div_ceil(panels_per_task);
+        let first_row = |block: usize| (block * row_panels / row_blocks * MR).min(m);
         parallel_for(row_blocks * col_blocks, |task| {
-            let (row, panel) = (task / col_blocks * mc, task % col_blocks * panels_per_task);
-            let rows = mc.min(m - row);
+            let (block, panel) = (task / col_blocks, task % col_blocks * panels_per_task);
+            let (row, row_end) = (first_row(block), first_row(block + 1));
             let panel_end = (panel + panels_per_task).min(panels);
-            self.run_task(b, first_col, first_k, row, rows, panel..panel_end);
+            self.run_task(b, first_col, first_k, row, row_end - row, panel..panel_end);
         });
     }
 
@@ -325,12 +329,10 @@ impl<'a> Plan<'a> {
         for k0 in (0..k).step_by(KC) {
             let depth = KC.min(k - k0);
             let a_k0 = first_k + k0;
-            let a = if !self.a.row_major() {
-                pack_transposed_rows(self.a, row, rows, a_k0, depth, &mut scratch)
-            } else if panels.len() > 8 {
-                pack_rows(self.a, row, rows, a_k0, depth, &mut scratch)
-            } else {
-                Block::in_place(self.a, row, a_k0, depth)
+            let a = match (self.a.row_major(), panels.len() > REUSED_PANELS) {
+                (true, true) => pack_rows(self.a, row, rows, a_k0, depth, &mut scratch),
+                (false, true) => pack_transposed_rows(self.a, row, rows, a_k0, depth, &mut scratch),
+                (_, false) => Block::in_place(self.a, row, a_k0, depth),
             };
             for panel in panels.clone().step_by(together) {
                 let col = panel * NR;

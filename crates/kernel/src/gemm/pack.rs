@@ -9,6 +9,10 @@ use crate::pool::parallel_chunks_mut;
 /// Panels packed by one task: 128 columns, so that each row of B is read in runs of 512 bytes.
 const PANELS_PER_TASK: usize = 8;
 
+/// Rows of B packed before going on to the next panel: panels often lie a multiple of a page apart, and
+/// writing to one after another would use a few sets of the first-level cache again and again.
+const ROWS_AT_A_TIME: usize = 16;
+
 /// A K×N matrix in panels of `NR` columns, each panel K rows deep, the last one padded with zeros:
 /// the layout that the micro-kernel reads front to back.
 #[derive(Clone, Debug)]
@@ -63,21 +67,23 @@ simd_fn! {
         let (full, rest) = (cols / NR, cols % NR);
         assert!(rows == 0 || (rows - 1) * row_stride + cols <= b.len());
         assert!(out.len() >= cols.div_ceil(NR) * rows * NR);
-        for row in 0..rows {
-            let source = &b[row * row_stride..row * row_stride + cols];
+        for start in (0..rows).step_by(ROWS_AT_A_TIME) {
+            let some = start..(start + ROWS_AT_A_TIME).min(rows);
             for panel in 0..full {
-                // SAFETY: `panel` is a full one, so sixteen columns are in `source`; the row of the
-                // panel is in `out` by the assertion above.
-                unsafe {
-                    let from = source.as_ptr().add(panel * NR);
-                    let to = out.as_mut_ptr().add((panel * rows + row) * NR);
-                    s.store(to, s.load(from));
-                    s.store(to.add(LANES), s.load(from.add(LANES)));
+                for row in some.clone() {
+                    // SAFETY: `panel` is a full one, so sixteen columns from `panel * NR` on are in `b`
+                    // and the row of the panel is in `out` by the assertions above.
+                    unsafe {
+                        let from = b.as_ptr().add(row * row_stride + panel * NR);
+                        let to = out.as_mut_ptr().add((panel * rows + row) * NR);
+                        s.store(to, s.load(from));
+                        s.store(to.add(LANES), s.load(from.add(LANES)));
+                    }
                 }
             }
-            if rest > 0 {
+            for row in some.filter(|_| rest > 0) {
                 let to = &mut out[(full * rows + row) * NR..][..NR];
-                to[..rest].copy_from_slice(&source[full * NR..]);
+                to[..rest].copy_from_slice(&b[row * row_stride + full * NR..][..rest]);
                 to[rest..].fill(0.0);
             }
         }
@@ -146,16 +152,15 @@ pub(super) fn pack_transposed_rows<'s>(
     depth: usize,
     scratch: &'s mut [f32],
 ) -> Block<'s> {
-    for (panel, to) in scratch.chunks_exact_mut(MR * depth).take(rows.div_ceil(MR)).enumerate() {
-        let first = row + panel * MR;
-        let height = MR.min(row + rows - first);
-        for (k, line) in to.chunks_exact_mut(MR).enumerate() {
-            let start = (k0 + k) * a.col_stride + first;
-            if let Some(from) = a.data.get(start..start + MR).filter(|_| height == MR) {
-                line.copy_from_slice(from);
-            } else {
-                line[..height].copy_from_slice(&a.data[start..start + height]);
-            }
+    let (full, rest) = (rows / MR, rows % MR);
+    for k in 0..depth {
+        let from = &a.data[(k0 + k) * a.col_stride + row..][..rows];
+        let at = |panel: usize| (panel * depth + k) * MR;
+        for (panel, from) in from.chunks_exact(MR).enumerate() {
+            scratch[at(panel)..][..MR].copy_from_slice(from);
+        }
+        if rest > 0 {
+            scratch[at(full)..][..rest].copy_from_slice(&from[full * MR..]);
         }
     }
     Block { data: scratch, row_stride: 1, depth_stride: MR, panel_stride: MR * depth }

@@ -3,7 +3,7 @@
 
 use super::micro::{Block, Panels, Tile, panels_at_a_time, run_block};
 use super::pack::pack_serial;
-use super::{MR, Mat, MatMut, NR, Write};
+use super::{Mat, MatMut, NR, Write};
 
 /// A matrix in panels, in memory of the caller's.
 #[derive(Clone, Copy)]
@@ -55,11 +55,7 @@ pub(crate) fn gemm_tile(a: Mat, b: PackedTile, c: MatMut, write: Write) {
         }
         return;
     }
-    let block = if a.row_major() {
-        Block::in_place(a, 0, 0, a.cols)
-    } else {
-        Block { data: a.data, row_stride: 1, depth_stride: a.col_stride, panel_stride: MR }
-    };
+    let block = Block::in_place(a, 0, 0, a.cols);
     let together = panels_at_a_time() * NR;
     for col in (0..b.cols).step_by(together) {
         let cols = together.min(b.cols - col);
