@@ -3,9 +3,10 @@
 
 use crate::arch::simd_fn;
 use crate::buffer::Buffer;
-use crate::gemm::{Mat, MatMut, Write, gemm};
+use crate::gemm::{Mat, MatMut, Write, gemm, gemm_symmetric};
 use crate::lanes::{read, vectors, write};
 use crate::optim::{scale, sum_of_squares};
+use crate::pool::{Shards, parallel_for};
 use crate::profile::Work;
 use crate::split::{Cut, Out, parallel_rows};
 
@@ -48,6 +49,39 @@ impl Muon {
             ..Work::values(5 * rows * cols)
         }
     }
+}
+
+/// A matrix that [`muon_steps`] updates.
+#[derive(Debug)]
+pub struct MuonMatrix<'a> {
+    /// The parameter `[rows, cols]`, `rows` being the outputs of a linear layer.
+    pub p: &'a mut [f32],
+    /// Its gradient.
+    pub grad: &'a [f32],
+    /// Its momentum.
+    pub momentum: &'a mut [f32],
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+}
+
+/// Matrices of more values are updated one after another, each by all threads.
+const LARGE: usize = 1 << 19;
+
+/// [`muon_step`] on many matrices: small ones side by side, a thread each, as products of small matrices
+/// leave little to share.
+pub fn muon_steps(matrices: &mut [MuonMatrix], muon: &Muon) {
+    // The largest first, so that no thread is left with a long one at the end.
+    matrices.sort_by_key(|m| std::cmp::Reverse(m.rows * m.cols));
+    let large = matrices.partition_point(|m| m.rows * m.cols > LARGE);
+    let one = |m: &mut MuonMatrix| muon_step(m.p, m.grad, m.momentum, m.rows, m.cols, muon);
+    let (large, small) = matrices.split_at_mut(large);
+    large.iter_mut().for_each(one);
+    let count = small.len();
+    let small = Shards::new(small);
+    // SAFETY: each matrix is one task's.
+    parallel_for(count, |i| one(&mut unsafe { small.part(i, 1) }[0]));
 }
 
 /// One step of [`Muon`] on a matrix `p` `[rows, cols]`, `rows` being the outputs of a linear layer.
@@ -100,9 +134,9 @@ fn newton_schulz(x: &mut Buffer<f32>, rows: usize, cols: usize, steps: usize) {
     for _ in 0..steps {
         let m = Mat::new(x, rows, cols);
         let (left, right) = if tall { (m.t(), m) } else { (m, m.t()) };
-        gemm(left, right, MatMut::new(&mut gram, side, side), Write::Overwrite);
+        gemm_symmetric(left, right, &mut gram);
         let square = Mat::new(&gram, side, side);
-        gemm(square, square, MatMut::new(&mut poly, side, side), Write::Overwrite);
+        gemm_symmetric(square, square, &mut poly);
         blend(&mut poly, c, b, &gram);
         blend(&mut next, 0.0, a, x);
         let (m, poly) = (Mat::new(x, rows, cols), Mat::new(&poly, side, side));

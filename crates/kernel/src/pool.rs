@@ -156,6 +156,11 @@ pub fn threads() -> usize {
     pool().shared.workers.load(Ordering::SeqCst) + 1
 }
 
+/// How many threads a [`parallel_for`] from here would use: one inside a task.
+pub(crate) fn threads_here() -> usize {
+    if INSIDE.get() { 1 } else { threads() }
+}
+
 /// Runs `f(0) … f(tasks-1)`, each once, on the pool's threads and the caller's.
 ///
 /// Inside a task, or while another thread's job holds the pool, everything runs on the caller. A

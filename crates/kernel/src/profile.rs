@@ -30,6 +30,12 @@ impl Work {
     }
 }
 
+impl std::iter::Sum for Work {
+    fn sum<I: Iterator<Item = Work>>(parts: I) -> Self {
+        parts.fold(Work::default(), |a, b| Work { flops: a.flops + b.flops, bytes: a.bytes + b.bytes })
+    }
+}
+
 /// All calls of one name.
 #[derive(Clone, Debug)]
 pub struct Entry {

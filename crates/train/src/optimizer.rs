@@ -3,7 +3,7 @@
 
 use crate::error::TrainError;
 use hearth_kernel::Buffer;
-use hearth_kernel::muon::{Muon, muon_step};
+use hearth_kernel::muon::{Muon, MuonMatrix, muon_steps};
 use hearth_kernel::optim::{AdamW, adamw_step, sum_of_squares};
 use hearth_kernel::profile::{Work, operation};
 use hearth_model::Weights;
@@ -227,31 +227,23 @@ impl Optimizer {
         // PyTorch's `clip_grad_norm_`.
         let grad_scale = if s.clip > 0.0 { (s.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
         self.steps += 1;
-        for (i, tensor) in weights.tensors_mut().iter_mut().enumerate() {
-            let Some(gradient) = &gradients[i] else { continue };
-            let (rows, cols) = match *tensor.shape() {
-                [rows, cols] => (rows, cols),
-                _ => (1, tensor.len()),
-            };
-            match &mut self.moments[i] {
+        let muon = Muon {
+            lr: s.muon_lr * factor,
+            momentum: s.momentum,
+            weight_decay: s.weight_decay,
+            nesterov: true,
+            ns_steps: 5,
+            grad_scale,
+        };
+        let mut matrices = Vec::new();
+        let parameters = weights.tensors_mut().iter_mut().zip(&mut self.moments).zip(&gradients);
+        for (i, ((tensor, moments), gradient)) in parameters.enumerate() {
+            let Some(gradient) = gradient else { continue };
+            match moments {
                 Moments::Muon(momentum) => {
-                    let muon = Muon {
-                        lr: s.muon_lr * factor,
-                        momentum: s.momentum,
-                        weight_decay: s.weight_decay,
-                        nesterov: true,
-                        ns_steps: 5,
-                        grad_scale,
-                    };
-                    let detail = || format!("{rows}×{cols}");
-                    operation(
-                        "Muon",
-                        detail,
-                        || muon.work(rows, cols),
-                        || {
-                            muon_step(tensor.data_mut(), gradient.data(), momentum, rows, cols, &muon);
-                        },
-                    );
+                    let [rows, cols] = *tensor.shape() else { unreachable!("matrices have two dimensions") };
+                    let (p, grad) = (tensor.data_mut(), gradient.data());
+                    matrices.push(MuonMatrix { p, grad, momentum, rows, cols });
                 }
                 Moments::Adam(m, v) => {
                     let role = self.roles[i];
@@ -279,6 +271,10 @@ impl Optimizer {
                     );
                 }
             }
+        }
+        if !matrices.is_empty() {
+            let work = matrices.iter().map(|m| muon.work(m.rows, m.cols)).sum();
+            operation("Muon", String::new, || work, || muon_steps(&mut matrices, &muon));
         }
         Ok(norm)
     }

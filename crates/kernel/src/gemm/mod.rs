@@ -35,6 +35,8 @@ const NC: usize = 2048;
 const WHOLE_B: usize = 1 << 18;
 /// A block of A is packed if it's multiplied with more panels of B than this.
 const REUSED_PANELS: usize = 16;
+/// Columns of a symmetric product are computed in so many parts, each down to the diagonal only.
+const SYMMETRIC_PARTS: usize = 4;
 /// Below this many multiply-adds, entering the pool costs more than it saves.
 const SERIAL_WORK: usize = 1 << 17;
 
@@ -221,6 +223,27 @@ pub fn gemm_batched(
     }
 }
 
+/// `C = A·B` for a product that is known to be symmetric, such as `X·Xᵀ`: what lies below the diagonal
+/// is mostly copied from above.
+///
+/// # Panics
+/// If the shapes don't agree.
+pub fn gemm_symmetric(a: Mat, b: Mat, c: &mut [f32]) {
+    let n = a.rows;
+    assert_eq!((b.cols, c.len()), (n, n * n), "a symmetric product is square");
+    let width = n.div_ceil(SYMMETRIC_PARTS).next_multiple_of(2 * NR);
+    for left in (0..n).step_by(width) {
+        let right = (left + width).min(n);
+        let part = MatMut::strided(&mut c[left..], right, right - left, n);
+        gemm(a.part_of_rows(0, right), b.columns(left, right - left), part, Write::Overwrite);
+    }
+    for row in 1..n {
+        for col in 0..row / width * width {
+            c[row * n + col] = c[col * n + row];
+        }
+    }
+}
+
 /// A product with everything known but B.
 struct Plan<'a> {
     a: Mat<'a>,
@@ -296,7 +319,7 @@ impl<'a> Plan<'a> {
             return;
         }
         let panels = n.div_ceil(NR);
-        let threads = if m * n * k < SERIAL_WORK { 1 } else { pool::threads() };
+        let threads = if m * n * k < SERIAL_WORK { 1 } else { pool::threads_here() };
         // Enough tasks to even out the threads, as few rows of blocks as the cache allows: each reads all
         // of B. The split has no influence on the result.
         let wanted = if threads == 1 { 1 } else { 4 * threads };
