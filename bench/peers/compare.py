@@ -17,6 +17,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from machine import cpu_model, output
 from train_bench import PRESETS
 
 PEER = Path(__file__).with_name("train_bench.py")
@@ -31,25 +32,12 @@ HEADER = (
 Run = dict[str, object]
 
 
-def output(*command: str) -> str:
-    """A command's stdout, stripped; its failure ends the comparison."""
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-
-
 def measure(command: list[str]) -> Run:
     """Runs a benchmark; its JSON is the last line of stdout, its progress is dropped."""
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode != 0:
         sys.exit(f"{' '.join(command)} exited with {process.returncode}:\n{process.stderr}")
     return json.loads(process.stdout.splitlines()[-1])
-
-
-def cpu_model() -> str:
-    """The processor's name, as Linux tells it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 def disagreements(vocab: int, peer: list[Run], hearth: list[Run]) -> list[str]:
