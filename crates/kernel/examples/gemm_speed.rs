@@ -1,8 +1,9 @@
-//! GFLOP/s of the matrix product over shapes of training: `cargo run --release -p hearth-kernel --example gemm_speed`;
+//! GFLOP/s of the matrix product over shapes of training, and of multiply-adds in registers beside: `cargo run --release -p hearth-kernel --example gemm_speed`;
 //! an argument picks the shapes whose name has it.
 
 use hearth_kernel::gemm::{Mat, MatMut, Write, gemm};
-use std::time::Instant;
+use hearth_kernel::peak::fma_peak_gflops;
+use std::time::{Duration, Instant};
 
 fn main() {
     let shapes = [
@@ -45,6 +46,7 @@ fn main() {
             }
             line += &format!("  {label} {:6.1}", flops / best / 1e9);
         }
-        println!("{line}");
+        let peak = fma_peak_gflops(Duration::from_millis(20));
+        println!("{line}  peak {peak:6.1}");
     }
 }

@@ -21,6 +21,7 @@ mod math;
 pub mod muon;
 pub mod norm;
 pub mod optim;
+pub mod peak;
 pub mod pool;
 pub mod profile;
 pub mod rope;

@@ -3,12 +3,13 @@
 use crate::terminal::{Terminal, count, duration};
 use anyhow::Result;
 use hearth_kernel::gemm::{Mat, MatMut, Write, gemm};
+use hearth_kernel::peak::fma_peak_gflops;
 use hearth_kernel::pool::{parallel_chunks_mut, set_threads, threads};
 use hearth_kernel::{Buffer, current_isa};
 use hearth_model::DecoderConfig;
 use hearth_train::Recipe;
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Say what this machine has, how fast it is, and what to expect
 #[derive(clap::Args)]
@@ -21,6 +22,7 @@ impl Doctor {
         set_threads(1);
         let gflops_one = matrix_gflops();
         set_threads(all);
+        let peak = fma_peak_gflops(Duration::from_millis(50));
         let copy = copy_gbytes();
         let (total, free) = memory().unzip();
         let clients: Vec<&str> = ["npm", "pip", "pip3"].into_iter().filter(|c| on_path(c)).collect();
@@ -36,6 +38,7 @@ impl Doctor {
                 }
             ),
             format!("matrix products {gflops:.0} GFLOP/s ({gflops_one:.0} on one thread), f32"),
+            format!("at most         {peak:.0} GFLOP/s, multiply-adds that never leave the registers"),
             format!("memory copies   {copy:.1} GB/s, read and written"),
             format!(
                 "clients         {}",
@@ -70,6 +73,7 @@ impl Doctor {
                 "memory_free_bytes": free,
                 "gflops": gflops,
                 "gflops_one_thread": gflops_one,
+                "fma_peak_gflops": peak,
                 "copy_gbytes_per_second": copy,
                 "clients": clients,
                 "expectations": expected,

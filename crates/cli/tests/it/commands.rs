@@ -171,10 +171,30 @@ fn speed_is_measured_in_real_steps() {
 }
 
 #[test]
+fn a_profile_adds_up_to_the_step() {
+    let room = Room::new();
+    let json = room.done("bench train --preset nanogpt-cpu --steps 3 --profile --json").json();
+    let profile = &json["profile"];
+    assert_eq!(profile["steps"], 2, "the first step is left out");
+    let operations = profile["operations"].as_array().expect("a list");
+    let sum: f64 = operations.iter().map(|o| o["ms"].as_f64().expect("milliseconds")).sum();
+    let step = profile["step_ms"].as_f64().expect("milliseconds");
+    assert!((sum / step - 1.0).abs() < 1e-6, "{sum} of {step}");
+    for name in ["attention, gradient", "linear 128→512", "AdamW", "between operations"] {
+        assert!(operations.iter().any(|o| o["operation"] == name), "{name} is missing");
+    }
+    let text = room.done("bench train --preset nanogpt-cpu --steps 3 --profile").out;
+    assert!(text.contains("GFLOP/s") && text.contains("over 2 steps"), "{text}");
+}
+
+#[test]
 fn the_doctor_says_what_there_is() {
     let room = Room::new();
     let json = room.done("doctor --json").json();
-    positive(&json, &["cores", "threads", "gflops", "gflops_one_thread", "copy_gbytes_per_second"]);
+    positive(
+        &json,
+        &["cores", "threads", "gflops", "gflops_one_thread", "fma_peak_gflops", "copy_gbytes_per_second"],
+    );
     assert!(json["expectations"].as_array().is_some_and(|e| e.len() > 2));
 }
 

@@ -127,3 +127,52 @@ fn batches_and_strided_views() {
         }
     }
 }
+
+#[test]
+fn sets_that_round_once_give_the_same_bits() {
+    let sets: Vec<Isa> = Isa::available().into_iter().filter(|&isa| isa != Isa::Scalar).collect();
+    for (m, k, n) in [(1, 5, 3), (13, 300, 33), (97, 64, 200), (150, 700, 130)] {
+        let (a, b, old) = (noise(m * k, 12), noise(k * n, 13), noise(m * n, 14));
+        for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
+            let run = |&isa: &Isa| {
+                let mut c = old.clone();
+                let (a, b) = (view(&a, m, k, ta), view(&b, k, n, tb));
+                with_isa(isa, || gemm(a, b, MatMut::new(&mut c, m, n), Write::Accumulate));
+                c
+            };
+            let results: Vec<Vec<f32>> = sets.iter().map(run).collect();
+            assert!(results.windows(2).all(|two| two[0] == two[1]), "{m}x{k}x{n}, {ta}, {tb}");
+        }
+    }
+}
+
+#[test]
+fn a_symmetric_product_is_the_whole_one() {
+    for (n, k) in [(1, 3), (31, 7), (64, 20), (200, 90)] {
+        let x = noise(n * k, 15);
+        let x = Mat::new(&x, n, k);
+        let (mut whole, mut half) = (vec![0.0; n * n], vec![9.0; n * n]);
+        gemm(x, x.t(), MatMut::new(&mut whole, n, n), Write::Overwrite);
+        gemm_symmetric(x, x.t(), &mut half);
+        assert_eq!(whole, half, "{n}x{k}");
+    }
+}
+
+#[test]
+fn tiles_are_products_too() {
+    for (m, k, n, first, depth) in
+        [(24, 64, 40, 0, 64), (5, 30, 17, 7, 20), (48, 9, 64, 3, 1), (3, 8, 5, 2, 0)]
+    {
+        let (a, b, old) = (noise(m * depth, 16), noise(k * n, 17), noise(m * n, 18));
+        let mut memory = vec![7.0; PackedTile::len(k, n)];
+        let packed = PackedTile::pack(Mat::new(&b, k, n), &mut memory).rows(first, depth);
+        let part = Mat::new(&b[first * n..], depth, n);
+        for (transposed, write) in [(false, Write::Overwrite), (true, Write::Accumulate)] {
+            let a = view(&a, m, depth, transposed);
+            let (mut want, mut got) = (old.clone(), old.clone());
+            gemm(a, part, MatMut::new(&mut want, m, n), write);
+            gemm_tile(a, packed, MatMut::new(&mut got, m, n), write);
+            assert_eq!(want, got, "{m}x{depth}x{n}");
+        }
+    }
+}

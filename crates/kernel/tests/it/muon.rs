@@ -96,3 +96,23 @@ fn a_zero_gradient_only_decays() {
     muon_step(&mut p, &[0.0; 6], &mut momentum, 2, 3, &muon);
     assert_eq!((p, momentum), ([3.0; 6], [0.0; 6]));
 }
+
+#[test]
+fn many_matrices_side_by_side_are_each_one_step() {
+    let muon =
+        Muon { lr: 0.1, momentum: 0.9, weight_decay: 0.1, nesterov: true, ns_steps: 5, grad_scale: 0.5 };
+    let shapes = [(20, 30), (1, 7), (600, 900), (40, 8), (30, 20)];
+    let start: Vec<_> = shapes.iter().map(|&(r, c)| (noise(r * c, 1, 1.0), noise(r * c, 2, 1.0))).collect();
+    let momenta: Vec<Vec<f32>> = shapes.iter().map(|&(r, c)| noise(r * c, 3, 0.1)).collect();
+    let (mut together, mut states) = (start.clone(), momenta.clone());
+    let parts = together.iter_mut().zip(&mut states).zip(shapes);
+    let mut matrices: Vec<MuonMatrix> = parts
+        .map(|(((p, grad), momentum), (rows, cols))| MuonMatrix { p, grad, momentum, rows, cols })
+        .collect();
+    muon_steps(&mut matrices, &muon);
+    for (i, (rows, cols)) in shapes.into_iter().enumerate() {
+        let ((mut p, grad), mut momentum) = (start[i].clone(), momenta[i].clone());
+        muon_step(&mut p, &grad, &mut momentum, rows, cols, &muon);
+        assert_eq!((&together[i].0, &states[i]), (&p, &momentum), "{rows}x{cols}");
+    }
+}
