@@ -17,7 +17,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from machine import cpu_model, output
+from machine import commit, cpu_model, output
 from train_bench import PRESETS
 
 PEER = Path(__file__).with_name("train_bench.py")
@@ -121,7 +121,7 @@ def main() -> None:
             "python": platform.python_version(),
             "hearth": output(args.hearth, "--version"),
         },
-        "commit": output("git", "-C", str(PEER.parent), "describe", "--always", "--dirty"),
+        "commit": commit(),
         "commands": {
             "peer": " ".join(["python", f"bench/peers/{PEER.name}", *peer_command[2:]]),
             "hearth": " ".join(["hearth", *hearth_command[1:]]),

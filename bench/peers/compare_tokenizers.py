@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from machine import cpu_model, output
+from machine import commit, cpu_model
 
 PEER = Path(__file__).with_name("tokenizer_bench.py")
 RESULTS = Path(__file__).parents[1] / "results"
@@ -64,8 +64,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--vocab", type=int, nargs="+", default=[8192, 32768])
     args = parser.parse_args()
-    commit = output("git", "-C", str(PEER.parent), "describe", "--always", "--dirty")
-    end = f"{cpu_model()}, {os.cpu_count()} cores | {commit}"
+    at = commit()
+    end = f"{cpu_model()}, {os.cpu_count()} cores | {at}"
     rows, raw = "", {"train": {}, "encode": {}}
     with tempfile.TemporaryDirectory() as folder:
         trained = Path(folder) / "tokenizer"
@@ -104,11 +104,11 @@ def main() -> None:
         "file_bytes": args.file.stat().st_size,
         "machine": {"cpu": cpu_model(), "cores": os.cpu_count(), "system": platform.system()},
         "versions": {name: version(name) for name in ("tokenizers", "tiktoken")},
-        "commit": commit,
+        "commit": at,
         **raw,
     }
     date = result["date"][:10]
-    (RESULTS / f"{date}-tokenizers-{commit}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / f"{date}-tokenizers-{at}.json").write_text(json.dumps(result, indent=1) + "\n")
     table = RESULTS / "tokenizers.md"
     table.write_text((table.read_text() if table.exists() else HEADER) + rows)
     print(HEADER + rows, end="")

@@ -16,3 +16,11 @@ def cpu_model() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor()
+
+
+def commit() -> str:
+    """The commit that is checked out, marked if anything but results has changed since."""
+    root = str(Path(__file__).parents[2])
+    head = output("git", "-C", root, "describe", "--always")
+    changed = ["git", "-C", root, "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)bench/results"]
+    return f"{head}-dirty" if output(*changed) else head
