@@ -19,8 +19,9 @@ def cpu_model() -> str:
 
 
 def commit() -> str:
-    """The commit that is checked out, marked if anything but results has changed since."""
+    """The commit that is checked out, marked if what is measured, or measures, has changed since."""
     root = str(Path(__file__).parents[2])
     head = output("git", "-C", root, "describe", "--always")
-    changed = ["git", "-C", root, "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)bench/results"]
-    return f"{head}-dirty" if output(*changed) else head
+    measured = ["crates", "recipes", "bench/peers", "Cargo.toml", "Cargo.lock"]
+    changed = output("git", "-C", root, "status", "--porcelain", "--untracked-files=no", "--", *measured)
+    return f"{head}-dirty" if changed else head
