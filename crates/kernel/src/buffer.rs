@@ -51,11 +51,15 @@ fn with_cache<R>(f: impl FnOnce(&mut Cache) -> R) -> R {
     f(CACHE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
 }
 
+/// From this size on, memory counts more than sharing a block with near sizes.
+const LARGE: usize = 1 << 20;
+
 /// Rounds up to one of four sizes an octave, so that near sizes share blocks and waste stays under
-/// a quarter.
+/// a quarter; large ones to one of 32, with a waste under a thirtieth.
 fn size_class(bytes: usize) -> usize {
     let bytes = bytes.max(ALIGNMENT);
-    let step = (bytes.next_power_of_two() / 8).max(ALIGNMENT);
+    let parts = if bytes >= LARGE { 64 } else { 8 };
+    let step = (bytes.next_power_of_two() / parts).max(ALIGNMENT);
     bytes.next_multiple_of(step)
 }
 
@@ -224,6 +228,10 @@ mod tests {
         for bytes in (1..100_000).step_by(37) {
             let class = size_class(bytes);
             assert!(class >= bytes && (bytes < 512 || class * 3 <= bytes * 4), "{bytes} -> {class}");
+        }
+        for bytes in (LARGE..100 * LARGE).step_by(123_457) {
+            let class = size_class(bytes);
+            assert!(class >= bytes && class * 31 <= bytes * 32, "{bytes} -> {class}");
         }
     }
 }
