@@ -43,7 +43,6 @@ impl Muon {
     pub fn work(&self, rows: usize, cols: usize) -> Work {
         let (short, long) = (rows.min(cols), rows.max(cols));
         let product = |k| Work::product(short, k, short).flops;
-
         Work {
             flops: self.ns_steps as f64 * (2.0 * product(long) + product(short)),
             ..Work::values(5 * rows * cols)

@@ -30,6 +30,12 @@ impl Work {
     }
 }
 
+/// An [`operation`] that is a pass over so many `f32` values, reads and writes together.
+#[inline]
+pub fn pass<R>(name: &str, values: usize, f: impl FnOnce() -> R) -> R {
+    operation(name, String::new, || Work::values(values), f)
+}
+
 impl std::iter::Sum for Work {
     fn sum<I: Iterator<Item = Work>>(parts: I) -> Self {
         parts.fold(Work::default(), |a, b| Work { flops: a.flops + b.flops, bytes: a.bytes + b.bytes })

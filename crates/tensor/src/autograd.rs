@@ -4,7 +4,7 @@ use crate::error::TensorError;
 use crate::tensor::Tensor;
 use hearth_kernel::gemm::Write;
 use hearth_kernel::optim::axpy;
-use hearth_kernel::profile::{Work, operation};
+use hearth_kernel::profile::pass;
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -174,14 +174,9 @@ impl Grads<'_> {
     pub fn add(&mut self, i: usize, gradient: Tensor) {
         let Some(slot) = self.slot(i) else { return };
         match slot {
-            Some(sum) => operation(
-                "sum of gradients",
-                String::new,
-                || Work::values(3 * gradient.len()),
-                || {
-                    axpy(1.0, gradient.data(), sum.data_mut());
-                },
-            ),
+            Some(sum) => pass("sum of gradients", 3 * gradient.len(), || {
+                axpy(1.0, gradient.data(), sum.data_mut());
+            }),
             None => *slot = Some(gradient),
         }
     }

@@ -5,7 +5,7 @@ use crate::error::TrainError;
 use hearth_kernel::Buffer;
 use hearth_kernel::muon::{Muon, MuonMatrix, muon_steps};
 use hearth_kernel::optim::{AdamW, adamw_step, sum_of_squares};
-use hearth_kernel::profile::{Work, operation};
+use hearth_kernel::profile::{operation, pass};
 use hearth_model::Weights;
 use hearth_model::executor::{ParamSpec, Role};
 use serde::{Deserialize, Serialize};
@@ -213,12 +213,9 @@ impl Optimizer {
     pub fn step(&mut self, weights: &mut Weights, factor: f32) -> Result<f32, TrainError> {
         let gradients: Vec<_> = weights.tensors().iter().map(|t| t.take_grad()).collect();
         let values = gradients.iter().flatten().map(|g| g.len()).sum();
-        let squares: f64 = operation(
-            "gradient's norm",
-            String::new,
-            || Work::values(values),
-            || gradients.iter().flatten().map(|g| sum_of_squares(g.data())).sum(),
-        );
+        let squares: f64 = pass("gradient's norm", values, || {
+            gradients.iter().flatten().map(|g| sum_of_squares(g.data())).sum()
+        });
         let norm = squares.sqrt() as f32;
         if !norm.is_finite() {
             return Err(TrainError::NotFinite { what: "the gradient's norm", step: self.steps });
@@ -261,14 +258,9 @@ impl Optimizer {
                         step: self.steps,
                         grad_scale,
                     };
-                    operation(
-                        "AdamW",
-                        String::new,
-                        || Work::values(7 * gradient.len()),
-                        || {
-                            adamw_step(tensor.data_mut(), gradient.data(), m, v, &adamw);
-                        },
-                    );
+                    pass("AdamW", 7 * gradient.len(), || {
+                        adamw_step(tensor.data_mut(), gradient.data(), m, v, &adamw);
+                    });
                 }
             }
         }

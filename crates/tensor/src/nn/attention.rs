@@ -8,7 +8,7 @@ use hearth_kernel::Buffer;
 use hearth_kernel::attention::{
     AttentionShape, Span, attention_backward, attention_backward_fused, attention_forward,
 };
-use hearth_kernel::profile::{Work, operation};
+use hearth_kernel::profile::{Work, operation, pass};
 use hearth_kernel::rope::{RopeTable, rope as rotate};
 use std::sync::Arc;
 
@@ -170,24 +170,14 @@ pub fn rope(x: &Tensor, positions: &Arc<[u32]>, table: &Arc<RopeTable>) -> Resul
     }
     let mut y = x.detach();
     let values = x.len();
-    operation(
-        "rope",
-        String::new,
-        || Work::values(2 * values),
-        || {
-            rotate(y.data_mut(), positions, heads, table, false);
-        },
-    );
+    pass("rope", 2 * values, || {
+        rotate(y.data_mut(), positions, heads, table, false);
+    });
     let (positions, table) = (positions.clone(), table.clone());
     Ok(record(y, &[x], move |mut dy, grads| {
-        operation(
-            "rope, gradient",
-            String::new,
-            || Work::values(2 * values),
-            || {
-                rotate(dy.data_mut(), &positions, heads, &table, true);
-            },
-        );
+        pass("rope, gradient", 2 * values, || {
+            rotate(dy.data_mut(), &positions, heads, &table, true);
+        });
         grads.add(0, dy);
     }))
 }

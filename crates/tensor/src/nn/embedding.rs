@@ -5,7 +5,7 @@ use crate::error::TensorError;
 use crate::tensor::Tensor;
 use hearth_kernel::embedding::{embedding_backward, embedding_forward};
 use hearth_kernel::gemm::Write;
-use hearth_kernel::profile::{Work, operation};
+use hearth_kernel::profile::pass;
 
 /// Row `ids[n]` of `table` [V, C] for each n: [N, C].
 ///
@@ -20,29 +20,19 @@ pub fn embedding(table: &Tensor, ids: &[u32]) -> Result<Tensor, TensorError> {
     }
     let values = ids.len() * cols;
     let y = Tensor::filled(&[ids.len(), cols], |y| {
-        operation(
-            "embedding",
-            String::new,
-            || Work::values(2 * values),
-            || {
-                embedding_forward(table.data(), cols, ids, y);
-            },
-        );
+        pass("embedding", 2 * values, || {
+            embedding_forward(table.data(), cols, ids, y);
+        });
     });
     let ids = ids.to_vec();
     Ok(record(y, &[table], move |dy, grads| {
         grads.accumulate(0, &[rows, cols], |dtable, write| {
-            operation(
-                "embedding, gradient",
-                String::new,
-                || Work::values(2 * values),
-                || {
-                    if write == Write::Overwrite {
-                        dtable.fill(0.0);
-                    }
-                    embedding_backward(&ids, cols, dy.data(), dtable);
-                },
-            );
+            pass("embedding, gradient", 2 * values, || {
+                if write == Write::Overwrite {
+                    dtable.fill(0.0);
+                }
+                embedding_backward(&ids, cols, dy.data(), dtable);
+            });
         });
     }))
 }

@@ -9,7 +9,7 @@ use hearth_kernel::activation::{
 };
 use hearth_kernel::elementwise::column_sum;
 use hearth_kernel::gemm::{Epilogue, Mat, MatMut, Write, gemm, gemm_with};
-use hearth_kernel::profile::{Work, operation};
+use hearth_kernel::profile::{Work, operation, pass};
 
 /// `y = activation(x Wᵀ + b)`: x [.., in], `weight` [out, in] as PyTorch's `nn.Linear`, `bias` `[out]`.
 ///
@@ -83,14 +83,9 @@ fn product(
     Ok(record(y, &operands, move |mut dy, grads: &mut Grads| {
         if let (Some(kind), Some(before)) = (activation, before) {
             let mut inner = Buffer::scratch(dy.len());
-            operation(
-                "activation, gradient",
-                String::new,
-                || Work::values(3 * before.len()),
-                || {
-                    activation_backward(kind, &before, dy.data(), &mut inner);
-                },
-            );
+            pass("activation, gradient", 3 * before.len(), || {
+                activation_backward(kind, &before, dy.data(), &mut inner);
+            });
             dy = Tensor::from_buffer(inner, dy.shape());
         }
         let d = Mat::new(dy.data(), rows, outputs);
@@ -112,14 +107,9 @@ fn product(
                 if write == Write::Overwrite {
                     db.fill(0.0);
                 }
-                operation(
-                    "bias, gradient",
-                    String::new,
-                    || Work::values(rows * outputs),
-                    || {
-                        column_sum(dy.data(), outputs, db);
-                    },
-                );
+                pass("bias, gradient", rows * outputs, || {
+                    column_sum(dy.data(), outputs, db);
+                });
             });
         }
     }))
@@ -129,26 +119,16 @@ fn product(
 pub fn activation(x: &Tensor, kind: Activation) -> Tensor {
     let values = x.len();
     let y = Tensor::filled(x.shape(), |y| {
-        operation(
-            "activation",
-            String::new,
-            || Work::values(2 * values),
-            || {
-                activation_forward(kind, x.data(), y);
-            },
-        );
+        pass("activation", 2 * values, || {
+            activation_forward(kind, x.data(), y);
+        });
     });
     let saved = x.detach();
     record(y, &[x], move |dy, grads| {
         let dx = Tensor::filled(saved.shape(), |dx| {
-            operation(
-                "activation, gradient",
-                String::new,
-                || Work::values(3 * values),
-                || {
-                    activation_backward(kind, saved.data(), dy.data(), dx);
-                },
-            );
+            pass("activation, gradient", 3 * values, || {
+                activation_backward(kind, saved.data(), dy.data(), dx);
+            });
         });
         grads.add(0, dx);
     })
@@ -164,27 +144,17 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor, TensorError> {
     }
     let values = gate.len();
     let y = Tensor::filled(gate.shape(), |y| {
-        operation(
-            "swiglu",
-            String::new,
-            || Work::values(3 * values),
-            || {
-                swiglu_forward(gate.data(), up.data(), y);
-            },
-        );
+        pass("swiglu", 3 * values, || {
+            swiglu_forward(gate.data(), up.data(), y);
+        });
     });
     let (saved_gate, saved_up) = (gate.detach(), up.detach());
     Ok(record(y, &[gate, up], move |dy, grads| {
         let mut dup = Buffer::scratch(dy.len());
         let dgate = Tensor::filled(dy.shape(), |dgate| {
-            operation(
-                "swiglu, gradient",
-                String::new,
-                || Work::values(5 * values),
-                || {
-                    swiglu_backward(saved_gate.data(), saved_up.data(), dy.data(), dgate, &mut dup);
-                },
-            );
+            pass("swiglu, gradient", 5 * values, || {
+                swiglu_backward(saved_gate.data(), saved_up.data(), dy.data(), dgate, &mut dup);
+            });
         });
         grads.add(0, dgate);
         grads.add(1, Tensor::from_buffer(dup, dy.shape()));

@@ -7,7 +7,7 @@ use hearth_kernel::Buffer;
 use hearth_kernel::gemm::{Mat, MatMut, Write, gemm};
 use hearth_kernel::loss::{CrossEntropy, IGNORED, cross_entropy_backward_in_place, cross_entropy_forward};
 use hearth_kernel::optim::scale;
-use hearth_kernel::profile::{Work, operation};
+use hearth_kernel::profile::{Work, operation, pass};
 use std::ops::Range;
 
 /// Variations on cross-entropy; the default is the plain one.
@@ -139,14 +139,9 @@ pub fn linear_cross_entropy(
             continue;
         };
         let factor = 1.0 / count.max(1) as f32;
-        operation(
-            "cross-entropy",
-            String::new,
-            || Work::values(2 * n * classes),
-            || {
-                cross_entropy_backward_in_place(logits, classes, targets, &kernel, factor, losses);
-            },
-        );
+        pass("cross-entropy", 2 * n * classes, || {
+            cross_entropy_backward_in_place(logits, classes, targets, &kernel, factor, losses);
+        });
         let d = Mat::new(logits, n, classes);
         let dh = &mut dhidden[part.start * cols..part.end * cols];
         operation("head, input's gradient", detail, work, || {

@@ -5,7 +5,7 @@ use crate::error::TensorError;
 use crate::tensor::Tensor;
 use hearth_kernel::Buffer;
 use hearth_kernel::norm::{layer_norm_backward, layer_norm_forward, rms_norm_backward, rms_norm_forward};
-use hearth_kernel::profile::{Work, operation};
+use hearth_kernel::profile::pass;
 
 fn check(op: &'static str, x: &Tensor, gamma: &Tensor) -> Result<usize, TensorError> {
     match gamma.shape() {
@@ -31,15 +31,10 @@ pub fn layer_norm(
     let rows = x.len() / cols;
     let (mut mean, mut rstd) = (Buffer::scratch(rows), Buffer::scratch(rows));
     let y = Tensor::filled(x.shape(), |y| {
-        operation(
-            "norm",
-            String::new,
-            || Work::values(2 * x.len()),
-            || {
-                let beta = beta.map(Tensor::data);
-                layer_norm_forward(x.data(), gamma.data(), beta, eps, y, &mut mean, &mut rstd);
-            },
-        );
+        pass("norm", 2 * x.len(), || {
+            let beta = beta.map(Tensor::data);
+            layer_norm_forward(x.data(), gamma.data(), beta, eps, y, &mut mean, &mut rstd);
+        });
     });
     let mut operands = vec![x, gamma];
     operands.extend(beta);
@@ -49,14 +44,9 @@ pub fn layer_norm(
         let mut dbeta = has_beta.then(|| Buffer::zeros(cols));
         let dx = Tensor::filled(saved_x.shape(), |dx| {
             let (x, gamma, dbeta) = (saved_x.data(), saved_gamma.data(), dbeta.as_deref_mut());
-            operation(
-                "norm, gradient",
-                String::new,
-                || Work::values(3 * x.len()),
-                || {
-                    layer_norm_backward(x, gamma, &mean, &rstd, dy.data(), dx, &mut dgamma, dbeta);
-                },
-            );
+            pass("norm, gradient", 3 * x.len(), || {
+                layer_norm_backward(x, gamma, &mean, &rstd, dy.data(), dx, &mut dgamma, dbeta);
+            });
         });
         grads.add(0, dx);
         grads.add(1, Tensor::from_buffer(dgamma, &[cols]));
@@ -74,28 +64,18 @@ pub fn rms_norm(x: &Tensor, gamma: &Tensor, eps: f32) -> Result<Tensor, TensorEr
     let cols = check("rms_norm", x, gamma)?;
     let mut rstd = Buffer::scratch(x.len() / cols);
     let y = Tensor::filled(x.shape(), |y| {
-        operation(
-            "norm",
-            String::new,
-            || Work::values(2 * x.len()),
-            || {
-                rms_norm_forward(x.data(), gamma.data(), eps, y, &mut rstd);
-            },
-        );
+        pass("norm", 2 * x.len(), || {
+            rms_norm_forward(x.data(), gamma.data(), eps, y, &mut rstd);
+        });
     });
     let (saved_x, saved_gamma) = (x.detach(), gamma.detach());
     Ok(record(y, &[x, gamma], move |dy, grads| {
         let mut dgamma = Buffer::zeros(cols);
         let dx = Tensor::filled(saved_x.shape(), |dx| {
             let (x, gamma) = (saved_x.data(), saved_gamma.data());
-            operation(
-                "norm, gradient",
-                String::new,
-                || Work::values(3 * x.len()),
-                || {
-                    rms_norm_backward(x, gamma, &rstd, dy.data(), dx, &mut dgamma);
-                },
-            );
+            pass("norm, gradient", 3 * x.len(), || {
+                rms_norm_backward(x, gamma, &rstd, dy.data(), dx, &mut dgamma);
+            });
         });
         grads.add(0, dx);
         grads.add(1, Tensor::from_buffer(dgamma, &[cols]));

@@ -5,23 +5,18 @@ use crate::error::TensorError;
 use crate::ops::broadcast::{common_shape, repeat_to, sum_to};
 use crate::tensor::Tensor;
 use hearth_kernel::elementwise::{Binary, binary, binary_row, binary_scalar};
-use hearth_kernel::profile::{Work, operation};
+use hearth_kernel::profile::pass;
 
 /// `op(a, b)` without a history.
 fn apply(op: Binary, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
     let a = repeat_to(a, shape);
     let is_row = b.rank() <= shape.len() && &shape[shape.len() - b.rank()..] == b.shape() && !b.is_empty();
     Tensor::filled(shape, |y| {
-        operation(
-            "arithmetic",
-            String::new,
-            || Work::values(2 * a.len() + b.len()),
-            || match b.data() {
-                [b] => binary_scalar(op, a.data(), *b, y),
-                row if is_row => binary_row(op, a.data(), row, y),
-                _ => binary(op, a.data(), repeat_to(b, shape).data(), y),
-            },
-        );
+        pass("arithmetic", 2 * a.len() + b.len(), || match b.data() {
+            [b] => binary_scalar(op, a.data(), *b, y),
+            row if is_row => binary_row(op, a.data(), row, y),
+            _ => binary(op, a.data(), repeat_to(b, shape).data(), y),
+        });
     })
 }
 
