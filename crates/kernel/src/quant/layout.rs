@@ -72,6 +72,13 @@ impl Plane {
     #[inline(always)]
     pub(super) fn read(self, block: &[u8], q: &mut [u8]) {
         let bytes = &block[self.at..][..self.bytes(q.len())];
+        if (self.run, self.width) == (1, 1) {
+            // The same as below with the loops the other way round: runs of one are slow.
+            for (byte, q) in bytes.iter().zip(q.as_chunks_mut::<8>().0) {
+                *q = std::array::from_fn(|place| q[place] | (byte >> place & 1) << self.shift);
+            }
+            return;
+        }
         let group = self.run * 8 / self.width as usize;
         for (bytes, q) in bytes.chunks_exact(self.run).zip(q.chunks_exact_mut(group)) {
             for (place, q) in q.chunks_exact_mut(self.run).enumerate() {

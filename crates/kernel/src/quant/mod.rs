@@ -6,18 +6,26 @@
 //!
 //! `value = d · scale · (q − offset) − dmin · min`
 //!
-//! That is the one description here, as [`SubBlocks`]. Reading a block fills it (`codes`), writing
-//! packs it (`pack`), and rounding looks for the best one (`search`, `quantize`). Where in a block the
-//! bits lie is data ([`layout`]), the same for reading and writing.
+//! That is the one description here, as `SubBlocks`. Reading a block fills it (`codes`), writing
+//! packs it (`pack`), and quantising looks for the best one (`round`, `fit`, `search`). Where in a block
+//! the bits lie is data (`layout`), the same for reading and writing.
 //!
 //! Source: ggml's `ggml-quants.h` and the Python package `gguf`, which the tests compare with.
 
 mod codes;
 mod dequantize;
+mod fit;
 mod layout;
+mod pack;
+mod quantize;
+mod round;
+mod search;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use codes::SubBlocks;
 pub use dequantize::{dequantize, first_not_finite};
+pub use quantize::{QuantizeError, quantize};
 
 use std::fmt;
 
