@@ -9,5 +9,6 @@ mod loss;
 mod muon;
 mod norm;
 mod optim;
+mod quant;
 mod rope;
 mod softmax;
