@@ -24,6 +24,7 @@ pub mod optim;
 pub mod peak;
 pub mod pool;
 pub mod profile;
+pub mod qgemm;
 pub mod quant;
 pub mod rope;
 pub mod softmax;
