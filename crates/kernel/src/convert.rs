@@ -62,7 +62,8 @@ macro_rules! convert {
 }
 
 simd_fn! {
-    fn narrow_bf16(s, src: &[f32], dst: &mut [bf16]) {
+    /// On this thread.
+    pub(crate) fn narrow_bf16(s, src: &[f32], dst: &mut [bf16]) {
         convert!(src, dst, 0.0, bf16::ZERO, |from, to| {
             // SAFETY: arrays of `LANES` values.
             unsafe { s.store_bf16(to.as_mut_ptr(), s.load(from.as_ptr())) }
@@ -71,7 +72,8 @@ simd_fn! {
 }
 
 simd_fn! {
-    fn widen_bf16(s, src: &[bf16], dst: &mut [f32]) {
+    /// On this thread.
+    pub(crate) fn widen_bf16(s, src: &[bf16], dst: &mut [f32]) {
         convert!(src, dst, bf16::ZERO, 0.0, |from, to| {
             // SAFETY: arrays of `LANES` values.
             unsafe { s.store(to.as_mut_ptr(), s.load_bf16(from.as_ptr())) }
@@ -80,7 +82,8 @@ simd_fn! {
 }
 
 simd_fn! {
-    fn narrow_f16(s, src: &[f32], dst: &mut [f16]) {
+    /// On this thread.
+    pub(crate) fn narrow_f16(s, src: &[f32], dst: &mut [f16]) {
         convert!(src, dst, 0.0, f16::ZERO, |from, to| {
             // SAFETY: arrays of `LANES` values.
             unsafe { s.store_f16(to.as_mut_ptr(), s.load(from.as_ptr())) }
@@ -89,7 +92,8 @@ simd_fn! {
 }
 
 simd_fn! {
-    fn widen_f16(s, src: &[f16], dst: &mut [f32]) {
+    /// On this thread.
+    pub(crate) fn widen_f16(s, src: &[f16], dst: &mut [f32]) {
         convert!(src, dst, f16::ZERO, 0.0, |from, to| {
             // SAFETY: arrays of `LANES` values.
             unsafe { s.store(to.as_mut_ptr(), s.load_f16(from.as_ptr())) }

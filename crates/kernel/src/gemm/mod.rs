@@ -349,6 +349,7 @@ impl<'a> Plan<'a> {
     ) {
         let (k, together) = (b.rows(), panels_at_a_time());
         let mut scratch = Buffer::<f32>::scratch(rows.next_multiple_of(MR) * KC + NR);
+        let mut widened = Buffer::<f32>::scratch(if b.is_half() { together * NR * KC } else { 0 });
         for k0 in (0..k).step_by(KC) {
             let depth = KC.min(k - k0);
             let a_k0 = first_k + k0;
@@ -361,7 +362,9 @@ impl<'a> Plan<'a> {
                 let col = panel * NR;
                 let cols = (together.min(panels.end - panel) * NR).min(b.cols() - col);
                 let tile = self.tile(row, first_col + col, rows, cols);
-                let b_panels = Panels { data: b.panels(panel, k0), depth, stride: k * NR };
+                let count = together.min(panels.end - panel);
+                let (data, stride) = b.panels(panel, count, k0, depth, &mut widened);
+                let b_panels = Panels { data, depth, stride };
                 let (load_c, last) = (self.accumulate || a_k0 > 0, a_k0 + depth == self.a.cols);
                 // SAFETY: tasks own disjoint row and panel ranges of C, `tile` lies within them, `a` holds
                 // `rows` rows of `depth` values, and `b_panels` as many panels as the tile is wide.

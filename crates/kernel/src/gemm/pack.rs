@@ -1,10 +1,16 @@
 //! Packing: B into panels of sixteen columns, blocks of A into rows side by side.
+//!
+//! A B that is kept may stay in half precision; its panels are widened a piece at a time, in the first-level
+//! cache, as they are multiplied.
 
 use super::micro::Block;
 use super::{MR, Mat, NR};
 use crate::arch::{LANES, simd_fn};
 use crate::buffer::Buffer;
-use crate::pool::parallel_chunks_mut;
+use crate::convert::{narrow_bf16, narrow_f16, widen_bf16, widen_f16};
+use crate::pool::{Shards, parallel_chunks_mut, parallel_for};
+use crate::quant::{BlockType, dequantize};
+use half::{bf16, f16};
 
 /// Panels packed by one task: 128 columns, so that each row of B is read in runs of 512 bytes.
 const PANELS_PER_TASK: usize = 8;
@@ -17,9 +23,16 @@ const ROWS_AT_A_TIME: usize = 16;
 /// the layout that the micro-kernel reads front to back.
 #[derive(Clone, Debug)]
 pub struct PackedMatrix {
-    data: Buffer<f32>,
+    data: Values,
     rows: usize,
     cols: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Values {
+    Single(Buffer<f32>),
+    Half(Buffer<f16>),
+    Brain(Buffer<bf16>),
 }
 
 impl PackedMatrix {
@@ -33,7 +46,52 @@ impl PackedMatrix {
             let cols = (PANELS_PER_TASK * NR).min(b.cols - first);
             pack_serial(b.columns(first, cols), chunk);
         });
-        PackedMatrix { data, rows: b.rows, cols: b.cols }
+        PackedMatrix { data: Values::Single(data), rows: b.rows, cols: b.cols }
+    }
+
+    /// Packs a W that lies in a file as rows [outputs, inputs] of a type: B is its transpose. Output `i` is
+    /// row `row_of(i)`. Half precision stays half; quantised types become single precision.
+    ///
+    /// # Panics
+    /// If `bytes` isn't as long as it has to be.
+    pub fn pack_rows(
+        kind: BlockType,
+        bytes: &[u8],
+        outputs: usize,
+        inputs: usize,
+        row_of: impl Fn(usize) -> usize + Sync,
+    ) -> Self {
+        assert_eq!(Some(bytes.len()), kind.bytes_for(outputs * inputs), "{outputs}x{inputs} {}", kind.name());
+        let (row_bytes, panel_len) = (inputs / kind.block_len() * kind.block_bytes(), inputs * NR);
+        let len = outputs.div_ceil(NR) * panel_len;
+        let mut data = match kind {
+            BlockType::F16 => Values::Half(Buffer::scratch(len)),
+            BlockType::Bf16 => Values::Brain(Buffer::scratch(len)),
+            _ => Values::Single(Buffer::scratch(len)),
+        };
+        let panel = |i: usize, out: &mut [f32]| {
+            let cols = NR.min(outputs - i * NR);
+            let mut rows = Buffer::scratch(cols * inputs);
+            for (col, row) in rows.chunks_exact_mut(inputs).enumerate() {
+                dequantize(kind, &bytes[row_of(i * NR + col) * row_bytes..][..row_bytes], row);
+            }
+            pack_serial(Mat::new(&rows, cols, inputs).t(), out);
+        };
+        match &mut data {
+            Values::Single(all) => parallel_chunks_mut(all, panel_len.max(1), panel),
+            Values::Half(all) => narrowed(all, panel_len, panel, narrow_f16),
+            Values::Brain(all) => narrowed(all, panel_len, panel, narrow_bf16),
+        }
+        PackedMatrix { data, rows: inputs, cols: outputs }
+    }
+
+    /// Memory of the panels.
+    pub fn bytes(&self) -> usize {
+        match &self.data {
+            Values::Single(data) => 4 * data.len(),
+            Values::Half(data) => 2 * data.len(),
+            Values::Brain(data) => 2 * data.len(),
+        }
     }
 
     /// K.
@@ -46,10 +104,52 @@ impl PackedMatrix {
         self.cols
     }
 
-    /// Panels from `i` on, each K rows of [`NR`] values, the first one from row `row`.
-    pub(super) fn panels(&self, i: usize, row: usize) -> &[f32] {
-        &self.data[(i * self.rows + row) * NR..]
+    /// Whether [`panels`](Self::panels) needs memory to widen into.
+    pub(super) fn is_half(&self) -> bool {
+        !matches!(self.data, Values::Single(_))
     }
+
+    /// `count` panels from `i` on, `depth` rows of [`NR`] values each from row `row`, and how far apart they
+    /// begin. Those in half precision are widened into `memory`.
+    pub(super) fn panels<'a>(
+        &'a self,
+        i: usize,
+        count: usize,
+        row: usize,
+        depth: usize,
+        memory: &'a mut [f32],
+    ) -> (&'a [f32], usize) {
+        let start = |panel: usize| (panel * self.rows + row) * NR;
+        if let Values::Single(data) = &self.data {
+            return (&data[start(i)..], self.rows * NR);
+        }
+        for (panel, to) in (i..i + count).zip(memory.chunks_exact_mut(depth * NR)) {
+            let from = start(panel)..start(panel) + depth * NR;
+            match &self.data {
+                Values::Single(_) => {}
+                Values::Half(data) => widen_f16(&data[from], to),
+                Values::Brain(data) => widen_bf16(&data[from], to),
+            }
+        }
+        (memory, depth * NR)
+    }
+}
+
+/// Packs panel by panel in single precision, and narrows each.
+fn narrowed<T: Send>(
+    all: &mut [T],
+    panel_len: usize,
+    panel: impl Fn(usize, &mut [f32]) + Sync,
+    narrow: fn(&[f32], &mut [T]),
+) {
+    let panels = all.len().checked_div(panel_len).unwrap_or(0);
+    let all = Shards::new(all);
+    parallel_for(panels, |i| {
+        let mut wide = Buffer::scratch(panel_len);
+        panel(i, &mut wide);
+        // SAFETY: each panel belongs to one task.
+        narrow(&wide, unsafe { all.part(i * panel_len, panel_len) });
+    });
 }
 
 /// Packs `b` on this thread.

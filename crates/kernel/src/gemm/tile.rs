@@ -16,6 +16,15 @@ pub(crate) struct PackedTile<'a> {
 }
 
 impl<'a> PackedTile<'a> {
+    /// Columns of a panel.
+    pub(crate) const PANEL: usize = NR;
+
+    /// A matrix that lies in panels already.
+    pub(crate) fn of_panels(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        assert!(data.len() >= Self::len(rows, cols), "{rows}x{cols} in panels");
+        PackedTile { data, rows, first: 0, depth: rows, cols }
+    }
+
     /// How much memory a matrix takes, in values.
     pub(crate) fn len(rows: usize, cols: usize) -> usize {
         rows * cols.next_multiple_of(NR)
