@@ -1,6 +1,6 @@
 //! The forward pass of attention.
 
-use super::{AttentionShape, GROUP, Span, TILE_K, mask_row, seen_of, union};
+use super::{AttentionShape, GROUP, KvCache, Span, TILE_K, mask_row, seen_of, union};
 use crate::arch::{LANES, simd_fn};
 use crate::buffer::Buffer;
 use crate::gemm::{Mat, MatMut, PackedTile, Write, gemm_tile};
@@ -27,49 +27,80 @@ pub fn attention_forward(
     lse: &mut [f32],
 ) {
     shape.check(spans, q, k, v);
-    let (heads, q_len, dim) = (shape.heads, shape.q_len, shape.head_dim);
-    assert_eq!(out.len(), shape.batch * q_len * heads * dim, "out must be [B, T, H, D]");
-    assert_eq!(lse.len(), shape.batch * heads * q_len, "lse must be [B, H, T]");
-    let forward = Forward { shape, spans, q, k, v, out: Shards::new(out), lse: Shards::new(lse) };
-    let owners = shape.batch * shape.kv_heads;
-    let groups = q_len.div_ceil(GROUP);
-    let parts = TASKS.div_ceil(owners.max(1)).clamp(1, groups.max(1));
-    let len = groups.div_ceil(parts) * GROUP;
-    // The last queries of a causal mask see the most keys: start with them.
-    parallel_for(owners * parts, |task| {
-        let (owner, part) = (task % owners, parts - 1 - task / owners);
-        let queries = (part * len).min(q_len)..((part + 1) * len).min(q_len);
-        forward.part(owner / shape.kv_heads, owner % shape.kv_heads, queries);
-    });
+    Forward::new(shape, spans, q, Keys::Rows { k, v }, out, lse).run();
 }
 
-struct Forward<'a> {
+/// Where keys and values are.
+pub(super) enum Keys<'a> {
+    /// As projections left them.
+    Rows { k: &'a [f32], v: &'a [f32] },
+    /// Packed.
+    Cache(&'a KvCache),
+}
+
+pub(super) struct Forward<'a> {
     shape: &'a AttentionShape,
     spans: &'a [Span],
     q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
+    keys: Keys<'a>,
     out: Shards<f32>,
     lse: Shards<f32>,
 }
 
-impl Forward<'_> {
+impl<'a> Forward<'a> {
+    pub(super) fn new(
+        shape: &'a AttentionShape,
+        spans: &'a [Span],
+        q: &'a [f32],
+        keys: Keys<'a>,
+        out: &'a mut [f32],
+        lse: &'a mut [f32],
+    ) -> Self {
+        let (batch, heads, q_len) = (shape.batch, shape.heads, shape.q_len);
+        assert_eq!(out.len(), batch * q_len * heads * shape.head_dim, "out must be [B, T, H, D]");
+        assert_eq!(lse.len(), batch * heads * q_len, "lse must be [B, H, T]");
+        Forward { shape, spans, q, keys, out: Shards::new(out), lse: Shards::new(lse) }
+    }
+
+    pub(super) fn run(&self) {
+        let (shape, q_len) = (self.shape, self.shape.q_len);
+        let owners = shape.batch * shape.kv_heads;
+        let groups = q_len.div_ceil(GROUP);
+        let parts = TASKS.div_ceil(owners.max(1)).clamp(1, groups.max(1));
+        let len = groups.div_ceil(parts) * GROUP;
+        // The last queries of a causal mask see the most keys: start with them.
+        parallel_for(owners * parts, |task| {
+            let (owner, part) = (task % owners, parts - 1 - task / owners);
+            let queries = (part * len).min(q_len)..((part + 1) * len).min(q_len);
+            self.part(owner / shape.kv_heads, owner % shape.kv_heads, queries);
+        });
+    }
+
     /// Some queries of a batch row, for all heads that read one key-value head.
     fn part(&self, batch: usize, kv_head: usize, queries: Range<usize>) {
         let (shape, dim) = (self.shape, self.shape.head_dim);
         let seen = union(&self.spans[batch * shape.q_len..][queries.clone()]);
         // Tiles lie at multiples of TILE_K whatever the span.
-        let base = seen.start / TILE_K * TILE_K;
-        let keys = seen.end.saturating_sub(base);
-        let rows = |x, stride: usize| -> Mat {
-            let data: &[f32] = x;
-            let start = (batch * shape.kv_len + base) * stride + kv_head * dim;
-            Mat::strided(data.get(start..).unwrap_or_default(), keys, dim, stride, 1)
+        let mut memory;
+        let (k, v, base) = match self.keys {
+            Keys::Cache(cache) => {
+                let (k, v) = cache.head(kv_head);
+                (k, v, 0)
+            }
+            Keys::Rows { k, v } => {
+                let base = seen.start / TILE_K * TILE_K;
+                let keys = seen.end.saturating_sub(base);
+                let rows = |x, stride: usize| -> Mat {
+                    let data: &[f32] = x;
+                    let start = (batch * shape.kv_len + base) * stride + kv_head * dim;
+                    Mat::strided(data.get(start..).unwrap_or_default(), keys, dim, stride, 1)
+                };
+                memory = Buffer::scratch(PackedTile::len(dim, keys) + PackedTile::len(keys, dim));
+                let (packed_k, packed_v) = memory.split_at_mut(PackedTile::len(dim, keys));
+                let k = PackedTile::pack(rows(k, shape.k_stride).t(), packed_k);
+                (k, PackedTile::pack(rows(v, shape.v_stride), packed_v), base)
+            }
         };
-        let mut memory = Buffer::scratch(PackedTile::len(dim, keys) + PackedTile::len(keys, dim));
-        let (k, v) = memory.split_at_mut(PackedTile::len(dim, keys));
-        let k = PackedTile::pack(rows(self.k, shape.k_stride).t(), k);
-        let v = PackedTile::pack(rows(self.v, shape.v_stride), v);
         let mut state = Online::new(dim);
         for head in kv_head * shape.group()..(kv_head + 1) * shape.group() {
             for start in queries.clone().step_by(GROUP) {
@@ -98,7 +129,7 @@ impl Forward<'_> {
 }
 
 /// The running softmax of a group of queries: unnormalised output, largest score and denominator.
-struct Online {
+pub(super) struct Online {
     scores: Buffer<f32>,
     sum: Buffer<f32>,
     largest: [f32; GROUP],
@@ -107,7 +138,7 @@ struct Online {
 }
 
 impl Online {
-    fn new(dim: usize) -> Self {
+    pub(super) fn new(dim: usize) -> Self {
         Online {
             scores: Buffer::scratch(GROUP * TILE_K),
             sum: Buffer::scratch(GROUP * dim),
@@ -117,14 +148,22 @@ impl Online {
         }
     }
 
-    fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.sum.fill(0.0);
         self.largest.fill(f32::NEG_INFINITY);
         self.denominator.fill(0.0);
     }
 
     /// Takes in the keys and values `first..`, of which the last is one that some query sees.
-    fn absorb(&mut self, q: Mat, k: PackedTile, v: PackedTile, spans: &[Span], first: usize, scale: f32) {
+    pub(super) fn absorb(
+        &mut self,
+        q: Mat,
+        k: PackedTile,
+        v: PackedTile,
+        spans: &[Span],
+        first: usize,
+        scale: f32,
+    ) {
         let (rows, keys) = (q.rows(), k.n_cols());
         gemm_tile(q, k, MatMut::new(&mut self.scores, rows, keys), Write::Overwrite);
         for (row, span) in spans.iter().enumerate() {
@@ -148,7 +187,7 @@ impl Online {
     }
 
     /// Writes the output of a row; returns its log-sum-exp (minus infinity if it saw nothing).
-    fn finish(&self, row: usize, out: &mut [f32]) -> f32 {
+    pub(super) fn finish(&self, row: usize, out: &mut [f32]) -> f32 {
         let denominator = self.denominator[row];
         let factor = if denominator > 0.0 { 1.0 / denominator } else { 0.0 };
         for (o, x) in out.iter_mut().zip(&self.sum[row * self.dim..]) {

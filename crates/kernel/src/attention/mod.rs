@@ -9,9 +9,11 @@
 //! longer batch, or in a prefix processed in parts.
 
 mod backward;
+mod cache;
 mod forward;
 
 pub use backward::{attention_backward, attention_backward_fused};
+pub use cache::{KvCache, attention_cached};
 pub use forward::attention_forward;
 
 /// Keys in a tile.
