@@ -151,12 +151,17 @@ pub fn activation_backward(kind: Activation, x: &[f32], dy: &[f32], dx: &mut [f3
     });
 }
 
+#[inline(always)]
+fn gated_loop<S: Simd>(s: S, gate: &[f32], up: &[f32], y: &mut [f32], kind: Activation) {
+    vectors!(y.len(), |i, n| {
+        let gate = apply(s, kind, read(s, gate, i, n));
+        write(s, y, i, n, s.mul(gate, read(s, up, i, n)));
+    });
+}
+
 simd_fn! {
-    fn swiglu_chunk(s, gate: &[f32], up: &[f32], y: &mut [f32]) {
-        vectors!(y.len(), |i, n| {
-            let silu = apply(s, Activation::Silu, read(s, gate, i, n));
-            write(s, y, i, n, s.mul(silu, read(s, up, i, n)));
-        });
+    fn gated_chunk(s, kind: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
+        for_each_kind!(kind, gated_loop(s, gate, up, y))
     }
 }
 
@@ -172,15 +177,24 @@ simd_fn! {
     }
 }
 
-/// SwiGLU: `y = silu(gate) · up`, value by value (Shazeer 2020, "GLU variants improve Transformer").
+/// A gated linear unit: `y = kind(gate) · up`, value by value (Shazeer 2020, "GLU variants improve
+/// Transformer"): SwiGLU with SiLU, GeGLU with GELU.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn gated_forward(kind: Activation, gate: &[f32], up: &[f32], y: &mut [f32]) {
+    assert_eq!((gate.len(), up.len()), (y.len(), y.len()));
+    parallel_rows(Cut::new(gate.len(), 1), [Out::Rows(y, 1)], |r, [y]| {
+        gated_chunk(kind, &gate[r.clone()], &up[r], y);
+    });
+}
+
+/// [`gated_forward`] with SiLU.
 ///
 /// # Panics
 /// If the lengths differ.
 pub fn swiglu_forward(gate: &[f32], up: &[f32], y: &mut [f32]) {
-    assert_eq!((gate.len(), up.len()), (y.len(), y.len()));
-    parallel_rows(Cut::new(gate.len(), 1), [Out::Rows(y, 1)], |r, [y]| {
-        swiglu_chunk(&gate[r.clone()], &up[r], y);
-    });
+    gated_forward(Activation::Silu, gate, up, y);
 }
 
 /// The gradients of [`swiglu_forward`]: `dgate = dy · up · silu'(gate)` and `dup = dy · silu(gate)`.

@@ -21,6 +21,19 @@ impl MappedFile {
         unsafe { memmap2::Mmap::map(&file) }.map(MappedFile).map_err(name)
     }
 
+    /// Gives the memory of some bytes back to the system; they are paged in again if they are read again.
+    pub fn release(&self, range: std::ops::Range<usize>) {
+        #[cfg(unix)]
+        {
+            let (offset, len) = (range.start, range.len().min(self.0.len().saturating_sub(range.start)));
+            // SAFETY: the mapping is of a file and read only, so its pages hold nothing but what is in the file.
+            // Advice that isn't taken costs memory, nothing else.
+            let _ = unsafe { self.0.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len) };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0
