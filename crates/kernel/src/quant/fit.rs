@@ -70,7 +70,7 @@ fn settle<const M: usize>(
     for (s, (line, (x, w))) in lines.iter().zip(x.iter().zip(w)).enumerate() {
         let (scale, min) = (steps(line.scale, d, grid.scales), steps(-line.low, dmin, mins));
         let stored = |scale: f32, min: f32| Line { scale: d * scale, low: -(dmin * min) };
-        let mut best = (scale, min, stored(scale, min).loss(x, w, grid.codes));
+        let mut best = (scale, min, f32::INFINITY);
         for scale in [scale, scale - 1.0, scale + 1.0] {
             for min in [min, min - 1.0, min + 1.0] {
                 if grid.scales.holds(scale) && mins.holds(min) {

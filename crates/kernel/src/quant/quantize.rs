@@ -59,14 +59,13 @@ pub enum QuantizeError {
 /// within a block matter. Without it all columns count the same, and the formats without sub-blocks
 /// (Q4_0, Q4_1, Q5_0, Q5_1) are rounded as ggml's reference does, byte for byte. So is Q8_0 always.
 ///
-/// Steps are half-precision numbers: a block whose values are below some 1e-7 becomes zeros, or
-/// steps with few bits left, as in ggml. The blocks don't depend on the number of threads or the
-/// instruction set.
+/// Steps are half-precision numbers, so very small values lose bits, and below some 1e-7 become
+/// zeros, as in ggml. The blocks don't depend on the number of threads or the instruction set.
 ///
 /// # Errors
-/// Names the first value that isn't finite, or whose block needs a step beyond half precision, as
-/// soon as a value is some 65504 times the largest integer of the format; a row that isn't whole
-/// blocks; an importance that is negative or not finite. What `out` holds then is unspecified.
+/// If a value isn't finite, or is so large that its block needs a step beyond half precision (65504):
+/// the first such is named. If rows aren't whole blocks. If an importance is negative or not finite.
+/// What `out` holds then is unspecified.
 ///
 /// # Panics
 /// If `x` isn't whole rows, `out` isn't as long as the blocks, or `importance` isn't `cols` long.
