@@ -173,18 +173,26 @@ fn write_json(path: &Path, json: &Value) -> Result<(), ModelError> {
 
 /// Replaces a file whole: written beside, synced, renamed.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ModelError> {
+    replace_with(path, |file| Ok(file.write_all(bytes)?))
+}
+
+/// Replaces a file whole by what `write` puts into the new one.
+pub(crate) fn replace_with(
+    path: &Path,
+    write: impl FnOnce(&mut fs_err::File) -> Result<(), ModelError>,
+) -> Result<(), ModelError> {
     let partial = path.with_added_extension("partial");
-    let write = || {
+    let replace = || {
         let mut file = fs_err::File::create(&partial)?;
-        file.write_all(bytes)?;
+        write(&mut file)?;
         file.sync_all()?;
-        fs_err::rename(&partial, path)
+        fs_err::rename(&partial, path)?;
+        Ok(())
     };
-    write().inspect_err(|_| {
+    replace().inspect_err(|_: &ModelError| {
         // The disk may be full: what was written of it must not stay.
         drop(fs_err::remove_file(&partial));
-    })?;
-    Ok(())
+    })
 }
 
 /// The folder's weight files: `model.safetensors`, or the shards that its index names.
