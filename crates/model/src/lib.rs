@@ -11,6 +11,7 @@ pub mod config;
 pub mod decoder;
 mod error;
 pub mod executor;
+pub mod gguf;
 pub mod hf;
 mod plan;
 pub mod runner;

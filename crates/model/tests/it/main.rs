@@ -1,3 +1,4 @@
 //! Integration tests of the model crate, in one binary.
 
 mod executors;
+mod gguf;
