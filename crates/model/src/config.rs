@@ -1,5 +1,5 @@
-//! What a decoder looks like: one configuration that is GPT-1, GPT-2, GPT-3, Llama or Qwen3 by its
-//! fields, and the published sizes.
+//! What a decoder looks like: one configuration that is GPT-1, GPT-2, GPT-3, Llama, Qwen2, Qwen3 or
+//! Gemma 3 by its fields, and the published sizes.
 
 use crate::error::ModelError;
 use hearth_kernel::activation::Activation;
@@ -13,18 +13,28 @@ pub enum Family {
     Gpt2,
     /// `llama` (Touvron et al. 2023): RoPE, RMSNorm, SwiGLU, grouped-query attention.
     Llama,
+    /// `qwen2` (Yang et al. 2024): Llama with biases on queries, keys and values.
+    Qwen2,
     /// `qwen3` (Yang et al. 2025): Llama with RMSNorm on queries and keys; Hearth's native shape.
     Qwen3,
+    /// `gemma3` (Gemma Team 2025), text only.
+    Gemma3,
 }
 
 impl Family {
+    /// All of them.
+    pub const ALL: [Family; 6] =
+        [Family::Gpt1, Family::Gpt2, Family::Llama, Family::Qwen2, Family::Qwen3, Family::Gemma3];
+
     /// The `model_type` of `config.json`.
     pub fn model_type(self) -> &'static str {
         match self {
             Family::Gpt1 => "openai-gpt",
             Family::Gpt2 => "gpt2",
             Family::Llama => "llama",
+            Family::Qwen2 => "qwen2",
             Family::Qwen3 => "qwen3",
+            Family::Gemma3 => "gemma3_text",
         }
     }
 
@@ -34,7 +44,9 @@ impl Family {
             Family::Gpt1 => "OpenAIGPTLMHeadModel",
             Family::Gpt2 => "GPT2LMHeadModel",
             Family::Llama => "LlamaForCausalLM",
+            Family::Qwen2 => "Qwen2ForCausalLM",
             Family::Qwen3 => "Qwen3ForCausalLM",
+            Family::Gemma3 => "Gemma3ForCausalLM",
         }
     }
 
@@ -47,6 +59,17 @@ impl Family {
     pub fn is_gpt(self) -> bool {
         self.stores_in_out()
     }
+}
+
+/// Blocks that see only what is near, beside those that see everything (Gemma Team 2025, section 2.1).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sliding {
+    /// Tokens that each sees, itself included.
+    pub window: usize,
+    /// Of so many blocks, the last one sees everything.
+    pub every: usize,
+    /// Base of the rotary embedding in the blocks with a window.
+    pub rope_theta: f32,
 }
 
 /// A decoder-only Transformer.
@@ -76,10 +99,14 @@ pub struct DecoderConfig {
     pub rope_theta: f32,
     /// The feed-forward activation of GPT families; the gate's in the others.
     pub activation: Activation,
-    /// Biases on linear layers, and on the norms of GPT families.
+    /// Biases: on linear layers and norms of GPT families, on queries, keys and values of Qwen2.
     pub biases: bool,
     /// The output head is the embedding table.
     pub tied_head: bool,
+    /// Sliding windows (Gemma 3).
+    pub sliding: Option<Sliding>,
+    /// Scores are divided by the root of this instead of `head_dim` (Gemma 3).
+    pub query_scalar: Option<f32>,
 }
 
 impl DecoderConfig {
@@ -106,6 +133,8 @@ impl DecoderConfig {
             activation: Activation::GeluTanh,
             biases: true,
             tied_head: true,
+            sliding: None,
+            query_scalar: None,
         }
     }
 
@@ -129,6 +158,8 @@ impl DecoderConfig {
             activation: Activation::Silu,
             biases: false,
             tied_head: true,
+            sliding: None,
+            query_scalar: None,
         }
     }
 
@@ -187,8 +218,12 @@ impl DecoderConfig {
                 self.n_kv_heads, self.n_heads
             ));
         }
-        if !self.family.is_gpt() && self.biases {
-            return fail(format!("{} has no biases; gpt2 and gpt1 do", self.family.model_type()));
+        if self.biases != (self.family == Family::Qwen2) && !self.family.is_gpt() {
+            let (name, has) = (self.family.model_type(), if self.biases { "no" } else { "always" });
+            return fail(format!("{name} has {has} biases; gpt2 and gpt1 may"));
+        }
+        if self.sliding.is_some_and(|s| s.window == 0 || s.every == 0) {
+            return fail(format!("sliding windows of {:?}, expected at least 1", self.sliding));
         }
         if self.family == Family::Gpt1 && self.intermediate_size != 4 * self.hidden_size {
             return fail(format!(
@@ -211,6 +246,21 @@ impl DecoderConfig {
             return fail(format!("rotary embedding needs an even head_dim, got {}", self.head_dim));
         }
         Ok(())
+    }
+
+    /// Tokens that block `layer` sees, if it has a sliding window.
+    pub fn window_of(&self, layer: usize) -> Option<usize> {
+        self.sliding.filter(|s| !(layer + 1).is_multiple_of(s.every)).map(|s| s.window)
+    }
+
+    /// What token embeddings are multiplied by.
+    pub fn embedding_scale(&self) -> f32 {
+        if self.family == Family::Gemma3 { (self.hidden_size as f32).sqrt() } else { 1.0 }
+    }
+
+    /// What attention's scores are multiplied by.
+    pub fn attention_scale(&self) -> f32 {
+        1.0 / self.query_scalar.unwrap_or(self.head_dim as f32).sqrt()
     }
 
     /// Floating-point operations to train on one token at context `t`: six for each weight that a

@@ -3,7 +3,9 @@
 //! Departures from the plain Transformer decoder (Vaswani et al. 2017): no cross-attention; norms
 //! come before each block (after, in GPT-1); GPT families learn positions, the others rotate queries
 //! and keys (RoPE), normalise by root mean square, gate the feed-forward block (SwiGLU) and may share
-//! key-value heads; Qwen3 also normalises queries and keys a head.
+//! key-value heads; Qwen2 has biases on queries, keys and values; Qwen3 normalises queries and keys a head
+//! instead. Gemma 3 does so too, scales its embeddings by √C, normalises what a block adds to the residual
+//! stream as well as what it takes in, gates with GELU, and attends to a sliding window in most blocks.
 
 use crate::config::{DecoderConfig, Family};
 use crate::error::ModelError;
@@ -28,6 +30,8 @@ struct Block {
     output: Linear,
     mlp_norm: Norm,
     mlp: Mlp,
+    /// On what attention and the feed-forward block add to the residual stream.
+    post_norms: Option<(Norm, Norm)>,
 }
 
 #[derive(Clone, Debug)]
@@ -90,7 +94,7 @@ impl Decoder {
     /// Token ids to the final hidden states, [N, C].
     pub fn hidden<E: Executor>(&self, e: &mut E) -> Result<E::Value, ModelError> {
         let c = self.config.hidden_size;
-        let mut x = e.embed_tokens(self.tokens, c)?;
+        let mut x = e.embed_tokens(self.tokens, c, self.config.embedding_scale())?;
         if let Some(table) = self.positions {
             let positions = e.embed_positions(table, c)?;
             x = e.add(x, positions)?;
@@ -122,10 +126,16 @@ impl Decoder {
             return e.norm(&sum, &block.mlp_norm, c);
         }
         let normed = e.norm(&x, &block.attention_norm, c)?;
-        let attended = self.attend(e, i, block, &normed)?;
+        let mut attended = self.attend(e, i, block, &normed)?;
+        if let Some((post, _)) = &block.post_norms {
+            attended = e.norm(&attended, post, c)?;
+        }
         let x = e.add(x, attended)?;
         let normed = e.norm(&x, &block.mlp_norm, c)?;
-        let fed = feed_forward(e, &block.mlp, self.config.activation, &normed)?;
+        let mut fed = feed_forward(e, &block.mlp, self.config.activation, &normed)?;
+        if let Some((_, post)) = &block.post_norms {
+            fed = e.norm(&fed, post, c)?;
+        }
         e.add(x, fed)
     }
 
@@ -144,8 +154,8 @@ impl Decoder {
                     q = e.norm(&q, q_norm, self.config.head_dim)?;
                     k = e.norm(&k, k_norm, self.config.head_dim)?;
                 }
-                q = e.rope(q, self.config.n_heads)?;
-                k = e.rope(k, self.config.n_kv_heads)?;
+                q = e.rope(i, q, self.config.n_heads)?;
+                k = e.rope(i, k, self.config.n_kv_heads)?;
                 Qkv::Separate { q, k, v }
             }
         };
@@ -168,7 +178,7 @@ fn feed_forward<E: Executor>(
         }
         Mlp::Gated { gate, up, down } => {
             let (gate, up) = (e.linear(x, gate, None)?, e.linear(x, up, None)?);
-            let inner = e.swiglu(gate, up)?;
+            let inner = e.gated(activation, gate, up)?;
             e.linear(&inner, down, None)?
         }
     };
@@ -195,15 +205,17 @@ impl Block {
                     up: specs.linear(at("mlp.c_fc"), c, f, normal),
                     down: specs.linear(at("mlp.c_proj"), f, c, residual),
                 },
+                post_norms: None,
             }
         } else {
-            let qk_norm = config.family == Family::Qwen3;
+            let qk_norm = matches!(config.family, Family::Qwen3 | Family::Gemma3);
+            let gemma = config.family == Family::Gemma3;
             Block {
                 attention_norm: specs.norm(at("input_layernorm"), c),
                 projections: Projections::Separate {
-                    q: specs.linear(at("self_attn.q_proj"), c, q, normal),
-                    k: specs.linear(at("self_attn.k_proj"), c, kv, normal),
-                    v: specs.linear(at("self_attn.v_proj"), c, kv, normal),
+                    q: specs.biased(at("self_attn.q_proj"), c, q, normal),
+                    k: specs.biased(at("self_attn.k_proj"), c, kv, normal),
+                    v: specs.biased(at("self_attn.v_proj"), c, kv, normal),
                     head_norms: qk_norm.then(|| {
                         (
                             specs.norm(at("self_attn.q_norm"), config.head_dim),
@@ -212,7 +224,16 @@ impl Block {
                     }),
                 },
                 output: specs.linear(at("self_attn.o_proj"), q, c, residual),
-                mlp_norm: specs.norm(at("post_attention_layernorm"), c),
+                post_norms: gemma.then(|| {
+                    (
+                        specs.norm(at("post_attention_layernorm"), c),
+                        specs.norm(at("post_feedforward_layernorm"), c),
+                    )
+                }),
+                mlp_norm: specs.norm(
+                    at(if gemma { "pre_feedforward_layernorm" } else { "post_attention_layernorm" }),
+                    c,
+                ),
                 mlp: Mlp::Gated {
                     gate: specs.linear(at("mlp.gate_proj"), c, f, normal),
                     up: specs.linear(at("mlp.up_proj"), c, f, normal),
@@ -246,7 +267,7 @@ impl Names {
                 blocks: "transformer.h",
                 final_norm: Some("transformer.ln_f"),
             },
-            Family::Llama | Family::Qwen3 => Names {
+            Family::Llama | Family::Qwen2 | Family::Qwen3 | Family::Gemma3 => Names {
                 tokens: "model.embed_tokens.weight",
                 positions: None,
                 blocks: "model.layers",
@@ -268,14 +289,22 @@ impl Specs<'_> {
         ParamId(self.list.len() - 1)
     }
 
+    /// A linear layer; only GPT families have biases on all of them.
     fn linear(&mut self, name: String, inputs: usize, outputs: usize, init: Init) -> Linear {
+        let bias = self.config.biases && self.config.family.is_gpt();
+        self.linear_with(name, inputs, outputs, init, bias)
+    }
+
+    /// A projection to queries, keys or values, which has a bias if any layer has.
+    fn biased(&mut self, name: String, inputs: usize, outputs: usize, init: Init) -> Linear {
+        self.linear_with(name, inputs, outputs, init, self.config.biases)
+    }
+
+    fn linear_with(&mut self, name: String, inputs: usize, outputs: usize, init: Init, bias: bool) -> Linear {
         let in_out = self.config.family.stores_in_out();
         let shape = if in_out { [inputs, outputs] } else { [outputs, inputs] };
         let weight = self.add(format!("{name}.weight"), &shape, init, Role::Matrix);
-        let bias = self
-            .config
-            .biases
-            .then(|| self.add(format!("{name}.bias"), &[outputs], Init::Zeros, Role::Vector));
+        let bias = bias.then(|| self.add(format!("{name}.bias"), &[outputs], Init::Zeros, Role::Vector));
         Linear { weight, bias, inputs, outputs, in_out }
     }
 

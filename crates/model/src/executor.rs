@@ -96,8 +96,8 @@ pub trait Executor {
     /// A matrix of rows.
     type Value;
 
-    /// Rows of a table, by token id.
-    fn embed_tokens(&mut self, table: ParamId, width: usize) -> Result<Self::Value, ModelError>;
+    /// Rows of a table, by token id, times `scale`.
+    fn embed_tokens(&mut self, table: ParamId, width: usize, scale: f32) -> Result<Self::Value, ModelError>;
     /// Rows of a table, by position.
     fn embed_positions(&mut self, table: ParamId, width: usize) -> Result<Self::Value, ModelError>;
     /// A linear layer and an activation.
@@ -109,12 +109,17 @@ pub trait Executor {
     ) -> Result<Self::Value, ModelError>;
     /// A norm over each row, or over each part of a row that is as wide as the norm.
     fn norm(&mut self, x: &Self::Value, norm: &Norm, width: usize) -> Result<Self::Value, ModelError>;
-    /// Rotary embedding of each head by its row's position.
-    fn rope(&mut self, x: Self::Value, heads: usize) -> Result<Self::Value, ModelError>;
+    /// Rotary embedding of each head by its row's position, with the base of block `layer`.
+    fn rope(&mut self, layer: usize, x: Self::Value, heads: usize) -> Result<Self::Value, ModelError>;
     /// Attention of block `layer`.
     fn attention(&mut self, layer: usize, qkv: Qkv<Self::Value>) -> Result<Self::Value, ModelError>;
-    /// `silu(gate) ∘ up`.
-    fn swiglu(&mut self, gate: Self::Value, up: Self::Value) -> Result<Self::Value, ModelError>;
+    /// `activation(gate) ∘ up`.
+    fn gated(
+        &mut self,
+        activation: Activation,
+        gate: Self::Value,
+        up: Self::Value,
+    ) -> Result<Self::Value, ModelError>;
     /// `a + b`.
     fn add(&mut self, a: Self::Value, b: Self::Value) -> Result<Self::Value, ModelError>;
     /// Randomly zeroes values while training; nothing otherwise.

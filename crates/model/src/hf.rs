@@ -3,7 +3,7 @@
 //! Unknown architectures, and settings that would change the result without being understood here,
 //! are errors: a model that loads gives the right logits.
 
-use crate::config::{DecoderConfig, Family};
+use crate::config::{DecoderConfig, Family, Sliding};
 use crate::error::ModelError;
 use hearth_kernel::activation::Activation;
 use serde_json::{Value, json};
@@ -88,10 +88,13 @@ pub fn config_from_json(place: &str, json: &Value) -> Result<DecoderConfig, Mode
     let config = match model_type {
         "gpt2" => gpt(&fields, Family::Gpt2),
         "openai-gpt" => gpt(&fields, Family::Gpt1),
-        "llama" => llama(&fields, Family::Llama),
+        "llama" | "mistral" => llama(&fields, Family::Llama),
+        "qwen2" => llama(&fields, Family::Qwen2),
         "qwen3" => llama(&fields, Family::Qwen3),
+        "gemma3_text" => gemma3(&fields),
         other => Err(fields.error(format!(
-            "model_type {other:?} isn't one that runs here\nhint: gpt2, openai-gpt, llama and qwen3 do"
+            "model_type {other:?} isn't one that runs here\nhint: {} and mistral do",
+            Family::ALL.map(Family::model_type).join(", ")
         ))),
     }?;
     config.validate().map_err(|e| fields.error(e.to_string()))?;
@@ -128,12 +131,17 @@ fn gpt(fields: &Fields, family: Family) -> Result<DecoderConfig, ModelError> {
         activation,
         biases: true,
         tied_head: fields.flag_or("tie_word_embeddings", true)?,
+        sliding: None,
+        query_scalar: None,
     })
 }
 
 fn llama(fields: &Fields, family: Family) -> Result<DecoderConfig, ModelError> {
     for name in ["attention_bias", "mlp_bias", "use_sliding_window"] {
         fields.expect_flag(name, false)?;
+    }
+    if let Some(window) = fields.present("sliding_window").filter(|_| family == Family::Llama) {
+        return Err(fields.error(format!("sliding_window is {window}, which isn't supported, only null is")));
     }
     let activation = fields.text_or("hidden_act", "silu")?;
     if activation != "silu" {
@@ -154,9 +162,81 @@ fn llama(fields: &Fields, family: Family) -> Result<DecoderConfig, ModelError> {
         norm_eps: fields.number_or("rms_norm_eps", 1e-6)?,
         rope_theta: rope_theta(fields)?,
         activation: Activation::Silu,
-        biases: false,
+        biases: family == Family::Qwen2,
         tied_head: fields.flag_or("tie_word_embeddings", false)?,
+        sliding: None,
+        query_scalar: None,
     })
+}
+
+fn gemma3(fields: &Fields) -> Result<DecoderConfig, ModelError> {
+    fields.expect_flag("attention_bias", false)?;
+    fields.expect_flag("use_bidirectional_attention", false)?;
+    for name in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        if let Some(value) = fields.present(name) {
+            return Err(fields.error(format!("{name} is {value}, which isn't supported, only null is")));
+        }
+    }
+    let activation = fields.text_or("hidden_activation", "gelu_pytorch_tanh")?;
+    if activation != "gelu_pytorch_tanh" {
+        return Err(fields.error(format!("hidden_activation {activation:?} isn't supported for gemma3")));
+    }
+    // Bases in fields of their own, or by the kind of block.
+    let bases = fields.present("rope_parameters").filter(|json| json.get("full_attention").is_some());
+    let base = |kind: &str, name: &str, default| match bases {
+        Some(bases) => {
+            let json = bases.get(kind).unwrap_or(&Value::Null);
+            let inner = Fields { place: fields.place, json };
+            let scaling = inner.text_or("rope_type", "default")?;
+            if scaling != "default" {
+                return Err(fields.error(format!("rope_parameters of type {scaling:?} isn't supported")));
+            }
+            inner.number_or("rope_theta", default)
+        }
+        None => fields.number_or(name, default),
+    };
+    let rope_base = base("full_attention", "rope_theta", 1e6)?;
+    let local_base = base("sliding_attention", "rope_local_base_freq", 1e4)?;
+    if bases.is_none() {
+        rope_theta(fields)?;
+    }
+    let n_layers = fields.size("num_hidden_layers")?;
+    Ok(DecoderConfig {
+        family: Family::Gemma3,
+        vocab_size: fields.size("vocab_size")?,
+        hidden_size: fields.size("hidden_size")?,
+        intermediate_size: fields.size("intermediate_size")?,
+        n_layers,
+        n_heads: fields.size("num_attention_heads")?,
+        n_kv_heads: fields.size("num_key_value_heads")?,
+        head_dim: fields.size_or("head_dim", 256)?,
+        max_positions: fields.size_or("max_position_embeddings", 131_072)?,
+        norm_eps: fields.number_or("rms_norm_eps", 1e-6)?,
+        rope_theta: rope_base,
+        activation: Activation::GeluTanh,
+        biases: false,
+        tied_head: fields.flag_or("tie_word_embeddings", true)?,
+        sliding: Some(Sliding {
+            window: fields.size_or("sliding_window", 4096)?,
+            every: sliding_pattern(fields, n_layers)?,
+            rope_theta: local_base,
+        }),
+        query_scalar: Some(fields.number_or("query_pre_attn_scalar", 256.0)?),
+    })
+}
+
+/// How often a block sees everything: from `sliding_window_pattern`, or from the list of `layer_types`,
+/// which has to be as regular.
+fn sliding_pattern(fields: &Fields, n_layers: usize) -> Result<usize, ModelError> {
+    let every = fields.size_or("sliding_window_pattern", 6)?.max(1);
+    let Some(list) = fields.present("layer_types").and_then(Value::as_array) else { return Ok(every) };
+    let full: Vec<bool> = list.iter().map(|kind| kind == "full_attention").collect();
+    let every = full.iter().position(|&full| full).map_or(n_layers + 1, |i| i + 1);
+    let regular = (0..n_layers).map(|i| (i + 1).is_multiple_of(every));
+    if full.len() != n_layers || !regular.eq(full.iter().copied()) {
+        return Err(fields.error("layer_types isn't regular, which isn't supported".into()));
+    }
+    Ok(every)
 }
 
 /// The base of the rotary embedding, from its own field or from `rope_parameters`; scaled variants
@@ -178,6 +258,16 @@ fn rope_theta(fields: &Fields) -> Result<f32, ModelError> {
 /// Writes a configuration, with the biases of GPT families whether or not they were trained.
 pub fn config_to_json(config: &DecoderConfig, ids: SpecialIds, dtype: &str) -> Value {
     let mut json = if config.family.is_gpt() { gpt_to_json(config) } else { llama_to_json(config) };
+    if let (Family::Gemma3, Some(sliding)) = (config.family, config.sliding) {
+        json["hidden_activation"] = json!("gelu_pytorch_tanh");
+        json["query_pre_attn_scalar"] = json!(config.query_scalar.unwrap_or(config.head_dim as f32));
+        json["sliding_window"] = json!(sliding.window);
+        json["sliding_window_pattern"] = json!(sliding.every);
+        json["rope_local_base_freq"] = json!(round_trip(sliding.rope_theta));
+        json["layer_types"] = (0..config.n_layers)
+            .map(|i| if config.window_of(i).is_some() { "sliding_attention" } else { "full_attention" })
+            .collect();
+    }
     json["architectures"] = json!([config.family.class_name()]);
     json["model_type"] = json!(config.family.model_type());
     json["vocab_size"] = json!(config.vocab_size);

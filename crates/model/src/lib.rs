@@ -15,6 +15,7 @@ pub mod gguf;
 pub mod hf;
 mod plan;
 pub mod runner;
+pub mod source;
 pub mod tape;
 pub mod weights;
 

@@ -15,6 +15,7 @@ pub(crate) enum Op {
     EmbedTokens {
         table: ParamId,
         cols: usize,
+        scale: f32,
         out: Slot,
     },
     EmbedPositions {
@@ -38,6 +39,7 @@ pub(crate) enum Op {
     },
     /// In place.
     Rope {
+        layer: usize,
         x: Slot,
         heads: usize,
         cols: usize,
@@ -54,7 +56,8 @@ pub(crate) enum Op {
         v: Slot,
         out: Slot,
     },
-    SwiGlu {
+    Gated {
+        activation: Activation,
         gate: Slot,
         up: Slot,
         cols: usize,
@@ -77,7 +80,7 @@ impl Op {
             Op::Rope { x, .. } => vec![x],
             Op::AttentionFused { qkv, out, .. } => vec![qkv, out],
             Op::Attention { q, k, v, out, .. } => vec![q, k, v, out],
-            Op::SwiGlu { gate, up, out, .. } => vec![gate, up, out],
+            Op::Gated { gate, up, out, .. } => vec![gate, up, out],
             Op::Add { a, b, .. } => vec![a, b],
         }
     }
@@ -169,8 +172,8 @@ impl Recorder {
 impl Executor for Recorder {
     type Value = Value;
 
-    fn embed_tokens(&mut self, table: ParamId, width: usize) -> Result<Value, ModelError> {
-        self.push(width, |out| Op::EmbedTokens { table, cols: width, out })
+    fn embed_tokens(&mut self, table: ParamId, width: usize, scale: f32) -> Result<Value, ModelError> {
+        self.push(width, |out| Op::EmbedTokens { table, cols: width, scale, out })
     }
 
     fn embed_positions(&mut self, table: ParamId, width: usize) -> Result<Value, ModelError> {
@@ -191,8 +194,8 @@ impl Executor for Recorder {
         self.push(cols, |out| Op::Norm { x: x.0, norm: *norm, width, cols, out })
     }
 
-    fn rope(&mut self, x: Value, heads: usize) -> Result<Value, ModelError> {
-        self.ops.push(Op::Rope { x: x.0, heads, cols: self.widths[x.0] });
+    fn rope(&mut self, layer: usize, x: Value, heads: usize) -> Result<Value, ModelError> {
+        self.ops.push(Op::Rope { layer, x: x.0, heads, cols: self.widths[x.0] });
         Ok(x)
     }
 
@@ -203,9 +206,9 @@ impl Executor for Recorder {
         })
     }
 
-    fn swiglu(&mut self, gate: Value, up: Value) -> Result<Value, ModelError> {
+    fn gated(&mut self, activation: Activation, gate: Value, up: Value) -> Result<Value, ModelError> {
         let cols = self.widths[gate.0];
-        self.push(cols, |out| Op::SwiGlu { gate: gate.0, up: up.0, cols, out })
+        self.push(cols, |out| Op::Gated { activation, gate: gate.0, up: up.0, cols, out })
     }
 
     fn add(&mut self, a: Value, b: Value) -> Result<Value, ModelError> {

@@ -1,18 +1,21 @@
 //! The planned executor, second half: runs a plan over rows of several sequences, each with its own
 //! cache of keys and values.
 
+use crate::config::DecoderConfig;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::executor::{Linear, Norm, ParamId};
 use crate::plan::{Op, Plan, Slot};
-use crate::weights::Weights;
+use crate::source::{Rows as FileRows, Source, Stored};
 use hearth_kernel::Buffer;
-use hearth_kernel::activation::swiglu_forward;
-use hearth_kernel::attention::{AttentionShape, attention_forward, spans_causal};
+use hearth_kernel::activation::Activation;
+use hearth_kernel::activation::{activation_forward, gated_forward};
+use hearth_kernel::attention::{AttentionShape, KvCache, Span, attention_cached};
 use hearth_kernel::embedding::embedding_forward;
 use hearth_kernel::gemm::{Epilogue, Mat, MatMut, PackedMatrix, Write, gemm_packed};
 use hearth_kernel::norm::{layer_norm_forward, rms_norm_forward};
-use hearth_kernel::optim::axpy;
+use hearth_kernel::optim::{axpy, scale};
+use hearth_kernel::qgemm::{QuantLinear, QuantMatrix, QuantizedRows, quant_linears};
 use hearth_kernel::rope::{RopeTable, rope};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -23,9 +26,8 @@ pub const MAX_ROWS: usize = 256;
 /// The keys and values of one sequence, and how far it has got.
 #[derive(Debug)]
 pub struct Sequence {
-    keys: Vec<Buffer<f32>>,
-    values: Vec<Buffer<f32>>,
-    width: usize,
+    /// One a block.
+    caches: Vec<KvCache>,
     capacity: usize,
     len: usize,
 }
@@ -51,19 +53,18 @@ impl Sequence {
         self.len = self.len.min(len);
     }
 
+    /// Makes room for `capacity` tokens in all.
+    fn grow(&mut self, capacity: usize) {
+        if capacity > self.capacity {
+            let larger = |cache: &KvCache| cache.with_capacity(self.len, capacity);
+            self.caches = self.caches.iter().map(larger).collect();
+            self.capacity = capacity;
+        }
+    }
+
     /// A copy, to continue one prompt in several ways.
     pub fn fork(&self) -> Sequence {
-        let copy = |caches: &[Buffer<f32>]| {
-            caches
-                .iter()
-                .map(|cache| {
-                    let mut copy = Buffer::scratch(cache.len());
-                    copy[..self.len * self.width].copy_from_slice(&cache[..self.len * self.width]);
-                    copy
-                })
-                .collect()
-        };
-        Sequence { keys: copy(&self.keys), values: copy(&self.values), ..*self }
+        Sequence { caches: self.caches.iter().map(KvCache::fork).collect(), ..*self }
     }
 }
 
@@ -94,49 +95,116 @@ pub struct Feed<'a> {
 pub struct Runner {
     decoder: Decoder,
     plan: Plan,
-    tables: HashMap<usize, Buffer<f32>>,
-    linears: HashMap<usize, PackedMatrix>,
+    tables: HashMap<usize, Table>,
+    linears: HashMap<usize, Matrix>,
     buffers: Vec<Buffer<f32>>,
     statistics: [Buffer<f32>; 2],
     lse: Buffer<f32>,
     chosen: Buffer<f32>,
     logits: Buffer<f32>,
-    rope: Option<RopeTable>,
+    /// What goes into a quantised layer.
+    quantized: QuantizedRows,
+    /// For blocks that see everything, and for those with a sliding window; as long as the longest sequence.
+    rope: Option<[RopeTable; 2]>,
+}
+
+/// A vector, or a table that rows are looked up in.
+#[derive(Debug)]
+enum Table {
+    Values(Buffer<f32>),
+    File(FileRows),
+}
+
+impl Table {
+    fn values(&self) -> &[f32] {
+        match self {
+            Table::Values(values) => values,
+            Table::File(_) => unreachable!("only embedding tables stay in their file"),
+        }
+    }
+
+    /// Rows by their indices.
+    fn look_up(&self, cols: usize, ids: &[u32], out: &mut [f32]) {
+        match self {
+            Table::Values(values) => embedding_forward(values, cols, ids, out),
+            Table::File(rows) => {
+                for (id, out) in ids.iter().zip(out.chunks_exact_mut(cols)) {
+                    rows.row(*id as usize, out);
+                }
+            }
+        }
+    }
+}
+
+/// The weight of a linear layer.
+#[derive(Debug)]
+enum Matrix {
+    Dense(PackedMatrix),
+    Quantized(QuantMatrix),
+}
+
+impl Matrix {
+    fn pack(layer: &Linear, stored: &Stored) -> Self {
+        let dense = |data: &[f32], in_out: bool| {
+            Matrix::Dense(PackedMatrix::pack(match in_out {
+                true => Mat::new(data, layer.inputs, layer.outputs),
+                false => Mat::new(data, layer.outputs, layer.inputs).t(),
+            }))
+        };
+        match stored {
+            Stored::Values(values) => dense(values, layer.in_out),
+            Stored::File(rows) if QuantMatrix::takes(rows.kind) => {
+                let row_of = |i| rows.order.row_of(i);
+                let (bytes, outputs) = (rows.bytes(), layer.outputs);
+                Matrix::Quantized(QuantMatrix::pack(rows.kind, bytes, outputs, layer.inputs, row_of))
+            }
+            Stored::File(rows) => {
+                let row_of = |i| rows.order.row_of(i);
+                let (bytes, outputs) = (rows.bytes(), layer.outputs);
+                Matrix::Dense(PackedMatrix::pack_rows(rows.kind, bytes, outputs, layer.inputs, row_of))
+            }
+        }
+    }
 }
 
 impl Runner {
-    /// Packs `weights` for `decoder`.
-    pub fn new(decoder: Decoder, weights: &Weights) -> Result<Self, ModelError> {
+    /// Packs the parameters of `decoder`.
+    pub fn new(decoder: Decoder, source: &dyn Source) -> Result<Self, ModelError> {
         let plan = Plan::of(&decoder)?;
         let config = decoder.config();
         let (mut tables, mut linears) = (HashMap::new(), HashMap::new());
         let mut pack = |layer: &Linear| {
-            let data = weights.get(layer.weight).data();
-            let matrix = if layer.in_out {
-                Mat::new(data, layer.inputs, layer.outputs)
-            } else {
-                Mat::new(data, layer.outputs, layer.inputs).t()
-            };
-            linears.insert(layer.weight.0, PackedMatrix::pack(matrix));
+            let stored = source.stored(layer.weight);
+            linears.insert(layer.weight.0, Matrix::pack(layer, &stored));
+            if let Stored::File(rows) = stored {
+                rows.release();
+            }
             layer.bias
         };
         let mut vectors: Vec<ParamId> = Vec::new();
+        let mut lookups: Vec<ParamId> = Vec::new();
         vectors.extend(pack(decoder.head()));
         for op in &plan.ops {
             match op {
                 Op::Linear { layer, .. } => vectors.extend(pack(layer)),
                 Op::Norm { norm, .. } => vectors.extend([Some(norm.scale), norm.shift].into_iter().flatten()),
-                Op::EmbedTokens { table, .. } | Op::EmbedPositions { table, .. } => vectors.push(*table),
+                Op::EmbedTokens { table, .. } | Op::EmbedPositions { table, .. } => lookups.push(*table),
                 _ => {}
             }
         }
         for id in vectors {
-            tables.insert(id.0, Buffer::from_slice(weights.get(id).data()));
+            tables.insert(id.0, Table::Values(Buffer::from_slice(&source.stored(id).values())));
+        }
+        for id in lookups {
+            let table = match source.stored(id) {
+                Stored::Values(values) => Table::Values(Buffer::from_slice(values)),
+                Stored::File(rows) => Table::File(rows),
+            };
+            tables.insert(id.0, table);
         }
         let buffers = plan.widths.iter().map(|w| Buffer::scratch(w * MAX_ROWS)).collect();
         let norms = MAX_ROWS * config.n_heads.max(1);
-        let rope = (!config.family.is_gpt())
-            .then(|| RopeTable::new(config.head_dim, config.max_positions, config.rope_theta));
+        let rope = (!config.family.is_gpt()).then(|| rope_tables(config, 0));
         Ok(Runner {
             tables,
             linears,
@@ -145,6 +213,7 @@ impl Runner {
             lse: Buffer::scratch(norms),
             chosen: Buffer::scratch(0),
             logits: Buffer::scratch(0),
+            quantized: QuantizedRows::new(),
             rope,
             plan,
             decoder,
@@ -157,7 +226,22 @@ impl Runner {
     }
 
     /// An empty sequence with room for `capacity` tokens, at most the model's positions.
-    pub fn sequence(&self, capacity: usize) -> Result<Sequence, ModelError> {
+    pub fn sequence(&mut self, capacity: usize) -> Result<Sequence, ModelError> {
+        self.prepare(capacity)?;
+        let config = self.decoder.config();
+        let cache = |_| KvCache::new(capacity, config.n_kv_heads, config.head_dim);
+        Ok(Sequence { caches: (0..config.n_layers).map(cache).collect(), capacity, len: 0 })
+    }
+
+    /// Makes room for `capacity` tokens in a sequence that may have less, at most the model's positions.
+    pub fn reserve(&mut self, sequence: &mut Sequence, capacity: usize) -> Result<(), ModelError> {
+        self.prepare(capacity)?;
+        sequence.grow(capacity);
+        Ok(())
+    }
+
+    /// Checks a sequence's length, and has the rotary angles that it needs.
+    fn prepare(&mut self, capacity: usize) -> Result<(), ModelError> {
         let config = self.decoder.config();
         if capacity > config.max_positions {
             return Err(ModelError::Context {
@@ -167,9 +251,11 @@ impl Runner {
                 hint: "ask for fewer tokens, or shorten the prompt",
             });
         }
-        let width = config.n_kv_heads * config.head_dim;
-        let cache = || (0..config.n_layers).map(|_| Buffer::scratch(capacity * width)).collect();
-        Ok(Sequence { keys: cache(), values: cache(), width, capacity, len: 0 })
+        if self.rope.as_ref().is_some_and(|[table, _]| table.max_positions() < capacity) {
+            let positions = capacity.next_power_of_two().min(config.max_positions);
+            self.rope = Some(rope_tables(config, positions));
+        }
+        Ok(())
     }
 
     /// Appends tokens to sequences, in one pass over the weights; returns the wanted logits, a row of
@@ -177,7 +263,16 @@ impl Runner {
     pub fn run(&mut self, feeds: &mut [Feed]) -> Result<&[f32], ModelError> {
         let rows = Rows::gather(&self.decoder, feeds)?;
         let ops = std::mem::take(&mut self.plan.ops);
-        ops.iter().for_each(|op| self.step(op, &rows, feeds));
+        let mut next = 0;
+        while let Some(op) = ops.get(next) {
+            let layers = self.quantized_together(&ops[next..]);
+            if layers > 0 {
+                self.quantized_linears(&ops[next..next + layers], rows.tokens.len());
+            } else {
+                self.step(op, &rows, feeds);
+            }
+            next += layers.max(1);
+        }
         self.plan.ops = ops;
         for feed in feeds.iter_mut() {
             feed.sequence.len += feed.tokens.len();
@@ -210,43 +305,45 @@ impl Runner {
             to.copy_from_slice(&hidden[row * c..(row + 1) * c]);
         }
         let head = self.decoder.head();
-        let epilogue = Epilogue { bias: head.bias.map(|b| &self.tables[&b.0][..]), ..Epilogue::default() };
-        let x = Mat::new(&self.chosen, chosen.len(), c);
-        let out = MatMut::new(&mut self.logits, chosen.len(), v);
-        gemm_packed(x, &self.linears[&head.weight.0], out, Write::Overwrite, epilogue);
+        let bias = head.bias.map(|b| self.tables[&b.0].values());
+        let (x, out) = (&self.chosen[..chosen.len() * c], &mut self.logits[..chosen.len() * v]);
+        match &self.linears[&head.weight.0] {
+            Matrix::Dense(weight) => {
+                let epilogue = Epilogue { bias, ..Epilogue::default() };
+                let out = MatMut::new(out, chosen.len(), v);
+                gemm_packed(Mat::new(x, chosen.len(), c), weight, out, Write::Overwrite, epilogue);
+            }
+            Matrix::Quantized(weight) => {
+                self.quantized.quantize(x, c);
+                quant_linears(&self.quantized, &mut [QuantLinear { weight, bias, y: out }]);
+            }
+        }
     }
 
     fn step(&mut self, op: &Op, rows: &Rows, feeds: &mut [Feed]) {
         let n = rows.tokens.len();
         match *op {
-            Op::EmbedTokens { table, cols, out } => {
-                embedding_forward(
-                    &self.tables[&table.0],
-                    cols,
-                    &rows.tokens,
-                    &mut self.buffers[out][..n * cols],
-                );
+            Op::EmbedTokens { table, cols, scale: factor, out } => {
+                let out = &mut self.buffers[out][..n * cols];
+                self.tables[&table.0].look_up(cols, &rows.tokens, out);
+                if factor != 1.0 {
+                    scale(out, factor);
+                }
             }
             Op::EmbedPositions { table, cols, out } => {
-                embedding_forward(
-                    &self.tables[&table.0],
-                    cols,
-                    &rows.positions,
-                    &mut self.buffers[out][..n * cols],
-                );
+                let out = &mut self.buffers[out][..n * cols];
+                self.tables[&table.0].look_up(cols, &rows.positions, out);
             }
-            Op::Linear { x, ref layer, activation, out } => self.writing(out, |run, out| {
-                let bias = layer.bias.map(|b| &run.tables[&b.0][..]);
-                let x = Mat::new(&run.buffers[x], n, layer.inputs);
-                let epilogue = Epilogue { bias, activation, pre_activation: None };
-                let y = MatMut::new(out, n, layer.outputs);
-                gemm_packed(x, &run.linears[&layer.weight.0], y, Write::Overwrite, epilogue);
-            }),
+            Op::Linear { x, ref layer, activation, out } => {
+                self.writing(out, |run, out| run.linear(x, layer, activation, n, out));
+            }
             Op::Norm { x, ref norm, width, cols, out } => {
                 self.writing(out, |run, out| run.norm(x, norm, width, &mut out[..n * cols]));
             }
-            Op::Rope { x, heads, cols } => {
-                let table = self.rope.as_ref().expect("a description with RoPE has a table");
+            Op::Rope { layer, x, heads, cols } => {
+                let local = self.decoder.config().window_of(layer).is_some();
+                let table =
+                    &self.rope.as_ref().expect("a description with RoPE has tables")[usize::from(local)];
                 rope(&mut self.buffers[x][..n * cols], &rows.positions, heads, table, false);
             }
             Op::Attention { layer, q, k, v, out } => self.writing(out, |run, out| {
@@ -260,13 +357,73 @@ impl Runner {
                 let c = run.decoder.config().hidden_size;
                 run.attention(layer, [0, c, 2 * c].map(|offset| (qkv, offset, 3 * c)), out, rows, feeds);
             }),
-            Op::SwiGlu { gate, up, cols, out } => self.writing(out, |run, out| {
+            Op::Gated { activation, gate, up, cols, out } => self.writing(out, |run, out| {
                 let (gate, up) = (&run.buffers[gate][..n * cols], &run.buffers[up][..n * cols]);
-                swiglu_forward(gate, up, &mut out[..n * cols]);
+                gated_forward(activation, gate, up, &mut out[..n * cols]);
             }),
             Op::Add { a, b, cols } => {
                 self.writing(a, |run, a| axpy(1.0, &run.buffers[b][..n * cols], &mut a[..n * cols]));
             }
+        }
+    }
+
+    /// A linear layer over `n` rows of a buffer.
+    fn linear(&mut self, x: Slot, layer: &Linear, activation: Option<Activation>, n: usize, y: &mut [f32]) {
+        let bias = layer.bias.map(|b| self.tables[&b.0].values());
+        let y = &mut y[..n * layer.outputs];
+        match &self.linears[&layer.weight.0] {
+            Matrix::Dense(weight) => {
+                let x = Mat::new(&self.buffers[x], n, layer.inputs);
+                let epilogue = Epilogue { bias, activation, pre_activation: None };
+                gemm_packed(x, weight, MatMut::new(y, n, layer.outputs), Write::Overwrite, epilogue);
+            }
+            Matrix::Quantized(_) => unreachable!("`run` takes quantised layers together"),
+        }
+    }
+
+    /// How many of the next operations are quantised linear layers of the same rows: queries, keys and values,
+    /// or gate and up.
+    fn quantized_together(&self, ops: &[Op]) -> usize {
+        let of = |op: &Op| match op {
+            Op::Linear { x, layer, .. } => {
+                matches!(self.linears[&layer.weight.0], Matrix::Quantized(_)).then_some(*x)
+            }
+            _ => None,
+        };
+        let Some(first) = ops.first().and_then(of) else { return 0 };
+        ops.iter().take_while(|op| of(op) == Some(first)).count()
+    }
+
+    /// Quantised linear layers of the same `n` rows: those are quantised once, and the pool is entered once.
+    fn quantized_linears(&mut self, ops: &[Op], n: usize) {
+        let mut layers = Vec::with_capacity(ops.len());
+        for op in ops {
+            let Op::Linear { x, ref layer, activation, out } = *op else { continue };
+            if layers.is_empty() {
+                self.quantized.quantize(&self.buffers[x][..n * layer.inputs], layer.inputs);
+            }
+            let out = std::mem::replace(&mut self.buffers[out], Buffer::scratch(0));
+            layers.push((layer, activation, out));
+        }
+        let mut targets: Vec<QuantLinear> = layers
+            .iter_mut()
+            .filter_map(|(layer, _, out)| match &self.linears[&layer.weight.0] {
+                Matrix::Quantized(weight) => {
+                    let bias = layer.bias.map(|b| self.tables[&b.0].values());
+                    Some(QuantLinear { weight, bias, y: &mut out[..n * layer.outputs] })
+                }
+                Matrix::Dense(_) => None,
+            })
+            .collect();
+        quant_linears(&self.quantized, &mut targets);
+        for (op, (layer, activation, mut y)) in ops.iter().zip(layers) {
+            let Op::Linear { out, .. } = *op else { continue };
+            if let Some(kind) = activation {
+                let y = &mut y[..n * layer.outputs];
+                let before = Buffer::from_slice(y);
+                activation_forward(kind, &before, y);
+            }
+            self.buffers[out] = y;
         }
     }
 
@@ -284,11 +441,11 @@ impl Runner {
             (*mean, *rstd) = (Buffer::scratch(count), Buffer::scratch(count));
         }
         let (mean, rstd) = (&mut mean[..count], &mut rstd[..count]);
-        let (x, scale) = (&self.buffers[x][..y.len()], &self.tables[&norm.scale.0]);
+        let (x, scale) = (&self.buffers[x][..y.len()], self.tables[&norm.scale.0].values());
         if norm.rms {
             rms_norm_forward(x, scale, norm.eps, y, rstd);
         } else {
-            let shift = norm.shift.map(|s| &self.tables[&s.0][..]);
+            let shift = norm.shift.map(|s| self.tables[&s.0].values());
             layer_norm_forward(x, scale, shift, norm.eps, y, mean, rstd);
         }
     }
@@ -305,30 +462,42 @@ impl Runner {
     ) {
         let config = self.decoder.config();
         let (heads, kv_heads, dim) = (config.n_heads, config.n_kv_heads, config.head_dim);
-        let (q_width, kv_width) = (heads * dim, kv_heads * dim);
+        let q_width = heads * dim;
         for (feed, range) in feeds.iter_mut().zip(&rows.ranges) {
             let (count, len) = (range.len(), feed.sequence.len);
-            for ((slot, offset, stride), cache) in
-                qkv[1..].iter().zip([&mut feed.sequence.keys[layer], &mut feed.sequence.values[layer]])
-            {
-                for (row, to) in range.clone().zip(cache[len * kv_width..].chunks_exact_mut(kv_width)) {
-                    to.copy_from_slice(&self.buffers[*slot][row * stride + offset..][..kv_width]);
-                }
-            }
-            let (slot, offset, stride) = qkv[0];
+            let cache = &mut feed.sequence.caches[layer];
+            let rows_of = |(slot, offset, stride): (Slot, usize, usize)| {
+                &self.buffers[slot][range.start * stride + offset..]
+            };
+            cache.put(len, count, [rows_of(qkv[1]), rows_of(qkv[2])], qkv[1].2);
+            let (_, _, stride) = qkv[0];
             let mut shape = AttentionShape::contiguous(1, count, len + count, heads, kv_heads, dim);
             shape.q_stride = stride;
-            attention_forward(
+            shape.scale = config.attention_scale();
+            let window = config.window_of(layer).unwrap_or(usize::MAX);
+            let span = |i: usize| Span { lo: (i + 1).saturating_sub(window) as u32, hi: i as u32 + 1 };
+            let spans: Vec<Span> = (len..len + count).map(span).collect();
+            attention_cached(
                 &shape,
-                &spans_causal(1, count, len + count),
-                &self.buffers[slot][range.start * stride + offset..],
-                &feed.sequence.keys[layer],
-                &feed.sequence.values[layer],
+                &spans,
+                rows_of(qkv[0]),
+                cache,
                 &mut out[range.start * q_width..range.end * q_width],
                 &mut self.lse[..heads * count],
             );
         }
     }
+}
+
+/// Angles for `positions` positions: with the base of blocks that see everything, and of those with a window.
+fn rope_tables(config: &DecoderConfig, positions: usize) -> [RopeTable; 2] {
+    let local = config.sliding.map_or(config.rope_theta, |s| s.rope_theta);
+    // Without windows the second table is never read.
+    let local_positions = if config.sliding.is_some() { positions } else { 0 };
+    [
+        RopeTable::new(config.head_dim, positions, config.rope_theta),
+        RopeTable::new(config.head_dim, local_positions, local),
+    ]
 }
 
 /// The tokens of one pass, side by side.

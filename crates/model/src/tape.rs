@@ -43,6 +43,16 @@ impl TokenBatch {
         TokenBatch { batch, positions: positions.into(), spans: spans.into(), tokens }
     }
 
+    /// Spans cut to the last `window` tokens up to each.
+    fn windowed(&self, window: usize) -> Arc<[Span]> {
+        let time = self.time() as u32;
+        let cut = |(i, span): (usize, &Span)| {
+            let position = i as u32 % time.max(1);
+            Span { lo: span.lo.max((position + 1).saturating_sub(window as u32)), ..*span }
+        };
+        self.spans.iter().enumerate().map(cut).collect()
+    }
+
     /// B.
     pub fn batch(&self) -> usize {
         self.batch
@@ -58,7 +68,8 @@ impl TokenBatch {
 #[derive(Debug)]
 pub struct Trainable {
     decoder: Decoder,
-    rope: Option<Arc<RopeTable>>,
+    /// For blocks that see everything, and for those with a sliding window.
+    rope: Option<[Arc<RopeTable>; 2]>,
     /// Probability of zeroing a value where GPT-1 and GPT-2 have dropout; 0 turns it off.
     pub dropout: f32,
     /// Which values: a new seed a step gives new masks, the same seed the same ones.
@@ -69,8 +80,12 @@ impl Trainable {
     /// Prepares `decoder` for training, without dropout.
     pub fn new(decoder: Decoder) -> Self {
         let config = decoder.config();
-        let rope = (!config.family.is_gpt())
-            .then(|| Arc::new(RopeTable::new(config.head_dim, config.max_positions, config.rope_theta)));
+        let table = |theta| Arc::new(RopeTable::new(config.head_dim, config.max_positions, theta));
+        let rope = (!config.family.is_gpt()).then(|| {
+            let global = table(config.rope_theta);
+            let local = config.sliding.as_ref().map_or_else(|| global.clone(), |s| table(s.rope_theta));
+            [global, local]
+        });
         Trainable { decoder, rope, dropout: 0.0, dropout_seed: 0 }
     }
 
@@ -141,8 +156,9 @@ impl Tape<'_> {
 impl Executor for Tape<'_> {
     type Value = Tensor;
 
-    fn embed_tokens(&mut self, table: ParamId, _width: usize) -> Result<Tensor, ModelError> {
-        Ok(nn::embedding(self.weights.get(table), &self.batch.tokens)?)
+    fn embed_tokens(&mut self, table: ParamId, _width: usize, scale: f32) -> Result<Tensor, ModelError> {
+        let rows = nn::embedding(self.weights.get(table), &self.batch.tokens)?;
+        Ok(if scale == 1.0 { rows } else { rows.scale(scale) })
     }
 
     fn embed_positions(&mut self, table: ParamId, _width: usize) -> Result<Tensor, ModelError> {
@@ -174,16 +190,21 @@ impl Executor for Tape<'_> {
         Ok(normed.reshape(x.shape())?)
     }
 
-    fn rope(&mut self, x: Tensor, _heads: usize) -> Result<Tensor, ModelError> {
-        let table = self.model.rope.as_ref().expect("a description with RoPE has a table");
+    fn rope(&mut self, layer: usize, x: Tensor, _heads: usize) -> Result<Tensor, ModelError> {
+        let local = self.model.decoder.config().window_of(layer).is_some();
+        let table =
+            &self.model.rope.as_ref().expect("a description with RoPE has tables")[usize::from(local)];
         let heads = self.heads(&x, self.model.decoder.config().head_dim)?;
         self.rows(&nn::rope(&heads, &self.batch.positions, table)?)
     }
 
-    fn attention(&mut self, _layer: usize, qkv: Qkv<Tensor>) -> Result<Tensor, ModelError> {
+    fn attention(&mut self, layer: usize, qkv: Qkv<Tensor>) -> Result<Tensor, ModelError> {
         let config = self.model.decoder.config();
-        let (dim, spans) = (config.head_dim, &self.batch.spans);
-        let scale = 1.0 / (dim as f32).sqrt();
+        let (dim, scale) = (config.head_dim, config.attention_scale());
+        let spans = &match config.window_of(layer) {
+            Some(window) => self.batch.windowed(window),
+            None => self.batch.spans.clone(),
+        };
         let mixed = match qkv {
             Qkv::Fused(qkv) => {
                 let (b, t) = (self.batch.batch(), self.batch.time());
@@ -198,8 +219,11 @@ impl Executor for Tape<'_> {
         self.rows(&mixed)
     }
 
-    fn swiglu(&mut self, gate: Tensor, up: Tensor) -> Result<Tensor, ModelError> {
-        Ok(nn::swiglu(&gate, &up)?)
+    fn gated(&mut self, activation: Activation, gate: Tensor, up: Tensor) -> Result<Tensor, ModelError> {
+        Ok(match activation {
+            Activation::Silu => nn::swiglu(&gate, &up)?,
+            kind => nn::activation(&gate, kind).mul(&up)?,
+        })
     }
 
     fn add(&mut self, a: Tensor, b: Tensor) -> Result<Tensor, ModelError> {

@@ -1,10 +1,10 @@
 //! A model's parameters as tensors: initialised, loaded from safetensors, saved as a folder that
 //! `transformers` opens.
 
-use crate::config::DecoderConfig;
+use crate::config::{DecoderConfig, Family};
 use crate::decoder::Decoder;
 use crate::error::ModelError;
-use crate::executor::{Init, ParamId, ParamSpec};
+use crate::executor::{Init, ParamId, ParamSpec, Role};
 use crate::hf::{SpecialIds, config_from_json, config_to_json};
 use half::{bf16, f16};
 use hearth_kernel::mapped::MappedFile;
@@ -114,7 +114,11 @@ impl Weights {
             .iter()
             .map(|spec| {
                 let bytes = match trained.get(spec.name.as_str()) {
-                    Some(tensor) => encode(tensor.data(), dtype),
+                    Some(tensor) => {
+                        let less = stored_less(&config, spec);
+                        let values: Vec<f32> = tensor.data().iter().map(|x| x - less).collect();
+                        encode(&values, dtype)
+                    }
                     None => encode(&vec![0.0; spec.shape.iter().product()], dtype),
                 };
                 (spec, bytes)
@@ -245,8 +249,12 @@ fn read_file(file: &Path, decoder: &Decoder, found: &mut HashMap<String, Tensor>
         if view.shape() != spec.shape {
             return Err(problem(format!("{name}: expected shape {:?}, got {:?}", spec.shape, view.shape())));
         }
-        let values = decode(&view)
+        let mut values = decode(&view)
             .ok_or_else(|| problem(format!("{name}: expected F32, F16 or BF16, got {:?}", view.dtype())))?;
+        let less = stored_less(decoder.config(), spec);
+        if less != 0.0 {
+            values.iter_mut().for_each(|x| *x += less);
+        }
         found.insert(spec.name.clone(), Tensor::from_vec(values, &spec.shape)?);
     }
     Ok(())
@@ -262,6 +270,11 @@ fn find_spec<'a>(specs: &HashMap<&str, &'a ParamSpec>, name: &str) -> Option<&'a
 fn is_redundant(name: &str, config: &DecoderConfig) -> bool {
     [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"].iter().any(|end| name.ends_with(end))
         || (config.tied_head && name == "lm_head.weight")
+}
+
+/// How much less than it is a parameter is in `transformers`' files: Gemma's norms multiply by one more.
+fn stored_less(config: &DecoderConfig, spec: &ParamSpec) -> f32 {
+    if config.family == Family::Gemma3 && spec.role == Role::Vector { 1.0 } else { 0.0 }
 }
 
 fn decode(view: &TensorView) -> Option<Vec<f32>> {

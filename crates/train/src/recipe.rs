@@ -364,7 +364,9 @@ fn family_name(family: Family) -> &'static str {
         Family::Gpt1 => "gpt1",
         Family::Gpt2 => "gpt2",
         Family::Llama => "llama",
+        Family::Qwen2 => "qwen2",
         Family::Qwen3 => "qwen3",
+        Family::Gemma3 => "gemma3",
     }
 }
 

@@ -15,14 +15,15 @@
 //! holds before anything is allocated by them. [`GgufWriter`] writes what it and llama.cpp read.
 //!
 //! ```
-//! # use hearth_model::gguf::{Gguf, GgufWriter, TensorType};
+//! # use hearth_kernel::quant::BlockType;
+//! # use hearth_model::gguf::{Gguf, GgufWriter};
 //! # fn main() -> Result<(), hearth_model::ModelError> {
 //! # let folder = tempfile::tempdir()?;
 //! # let path = folder.path().join("tiny.gguf");
 //! let mut writer = GgufWriter::new();
 //! writer.set("general.architecture", "llama")?;
 //! writer.set("llama.block_count", 2u32)?;
-//! writer.declare("output_norm.weight", &[3], TensorType::F32)?;
+//! writer.declare("output_norm.weight", &[3], BlockType::F32)?;
 //! writer.write(&path, |_, out| {
 //!     for x in [1.0f32, 2.0, 3.0] {
 //!         out.write_all(&x.to_le_bytes())?;
@@ -40,7 +41,10 @@
 
 mod cursor;
 mod get;
+mod load;
+mod mix;
 mod reader;
+mod save;
 mod tensors;
 #[cfg(test)]
 mod tests;
@@ -49,9 +53,11 @@ mod value;
 mod writer;
 
 pub use get::FromValue;
+pub use load::GgufModel;
+pub use mix::Mix;
 pub use reader::Gguf;
+pub use save::{Extra, Importance, save_gguf};
 pub use tensors::TensorInfo;
-pub use types::TensorType;
 pub use value::{Array, Value, ValueType};
 pub use writer::{Element, GgufWriter};
 

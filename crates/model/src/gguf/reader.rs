@@ -6,6 +6,7 @@ use super::value::{Value, ValueType};
 use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, FromValue, MAGIC, VERSION, shown};
 use crate::error::ModelError;
 use hearth_kernel::mapped::MappedFile;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// More keys or tensors than any model has: a file that announces more isn't one, and what it takes
@@ -140,6 +141,18 @@ impl Gguf {
     /// If `tensor` is another file's and lies where this one has nothing.
     pub fn bytes(&self, tensor: &TensorInfo) -> &[u8] {
         &self.bytes.all()[tensor.range()]
+    }
+
+    /// Gives the memory of some of the file's bytes back to the system.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        if let Bytes::Mapped(file) = &self.bytes {
+            file.release(range);
+        }
+    }
+
+    /// Some of the file's bytes, which a tensor's [`range`](TensorInfo::range) names.
+    pub(crate) fn slice(&self, range: Range<usize>) -> &[u8] {
+        &self.bytes.all()[range]
     }
 
     fn readable<'a>(&self, slot: &'a Slot) -> Result<&'a TensorInfo, ModelError> {

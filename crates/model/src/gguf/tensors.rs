@@ -1,8 +1,9 @@
 //! The table of a GGUF file's tensors: read, and each one's place in the file checked.
 
 use super::cursor::Cursor;
-use super::types::{TensorType, foreign_name};
+use super::types::foreign_name;
 use super::{MAX_DIMS, shown};
+use hearth_kernel::quant::BlockType;
 use std::ops::Range;
 
 /// A tensor of a GGUF file.
@@ -13,7 +14,7 @@ pub struct TensorInfo {
     /// One to four sizes, the contiguous one first: `dims[0]` is the row length.
     pub dims: Vec<usize>,
     /// How its values are stored.
-    pub tensor_type: TensorType,
+    pub kind: BlockType,
     /// Where its bytes are in the file.
     pub(super) range: Range<usize>,
 }
@@ -73,7 +74,7 @@ impl Slot {
                 "tensor {} is of type {type_id} ({}), which isn't read here\nhint: {} are",
                 shown(name),
                 foreign_name(*type_id),
-                TensorType::ALL.map(TensorType::name).join(", ")
+                BlockType::ALL.map(BlockType::name).join(", ")
             )),
         }
     }
@@ -117,9 +118,9 @@ impl<'a> Declared<'a> {
             return Err(here(format!("expected an offset that is a multiple of {alignment}, got {offset}")));
         }
         let dims = sizes(&self.dims).map_err(here)?;
-        let tensor_type = TensorType::from_id(self.type_id);
-        let len = match tensor_type {
-            Some(tensor_type) => byte_len(&dims, tensor_type).map_err(here)?,
+        let kind = BlockType::from_id(self.type_id);
+        let len = match kind {
+            Some(kind) => byte_len(&dims, kind).map_err(here)?,
             None => 1,
         };
         let start = usize::try_from(offset).ok().and_then(|offset| data_start.checked_add(offset));
@@ -130,8 +131,8 @@ impl<'a> Declared<'a> {
             here(format!("{len} bytes at offset {offset} end past the file, whose data have {room} bytes"))
         })?;
         let name = self.name.to_owned();
-        Ok(match tensor_type {
-            Some(tensor_type) => Slot::Readable(TensorInfo { name, dims, tensor_type, range }),
+        Ok(match kind {
+            Some(kind) => Slot::Readable(TensorInfo { name, dims, kind, range }),
             None => Slot::Foreign { name, type_id: self.type_id, at: range.start },
         })
     }
@@ -150,17 +151,17 @@ fn sizes(dims: &[u64]) -> Result<Vec<usize>, String> {
 }
 
 /// The bytes of a tensor whose dimensions are at least 1 and have a product.
-pub(super) fn byte_len(dims: &[usize], tensor_type: TensorType) -> Result<usize, String> {
-    let (row_len, block_len) = (dims[0], tensor_type.block_len());
+pub(super) fn byte_len(dims: &[usize], kind: BlockType) -> Result<usize, String> {
+    let (row_len, block_len) = (dims[0], kind.block_len());
     if !row_len.is_multiple_of(block_len) {
         return Err(format!(
             "expected rows of a multiple of {block_len} values, for they are {}, got {row_len}",
-            tensor_type.name()
+            kind.name()
         ));
     }
     let blocks = dims[1..].iter().product::<usize>() * (row_len / block_len);
     blocks
-        .checked_mul(tensor_type.block_bytes())
+        .checked_mul(kind.block_bytes())
         .ok_or_else(|| format!("dimensions {dims:?} have more bytes than this machine can count"))
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::ModelError;
+use hearth_kernel::quant::BlockType;
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -86,7 +87,7 @@ fn a_good_file_is_read() {
     assert_eq!((a.row_len(), a.rows(), a.shape(), a.byte_len()), (4, 2, vec![2, 4], 32));
     assert_eq!(file.bytes(a), (0..32).collect::<Vec<u8>>());
     let b = file.require("b").expect("there");
-    assert_eq!((b.tensor_type, file.bytes(b)), (TensorType::Q4_0, &(32..50).collect::<Vec<u8>>()[..]));
+    assert_eq!((b.kind, file.bytes(b)), (BlockType::Q4_0, &(32..50).collect::<Vec<u8>>()[..]));
     assert!(file.tensor("c").expect("no error").is_none());
     let missing = file.require("c").expect_err("missing").to_string();
     assert_eq!(missing, "m.gguf: tensor c is missing");
@@ -190,7 +191,7 @@ fn other_types_are_an_error_only_when_wanted() {
     let file = parse(draft.bytes()).expect("opens");
     assert!(file.require("a").is_ok());
     let error = file.tensor("b").expect_err("unknown").to_string();
-    assert!(error.contains("tensor b is of type 23 (IQ4_XS)") && error.contains("F32, F16, Q4_0"), "{error}");
+    assert!(error.contains("tensor b is of type 23 (IQ4_XS)") && error.contains("F32, F16, BF16"), "{error}");
     assert_eq!(file.tensors().filter(Result::is_ok).count(), 1);
     assert_eq!(file.tensor_names().collect::<Vec<_>>(), ["a", "b"]);
 }
@@ -255,10 +256,10 @@ fn written(path: &Path) -> GgufWriter {
         writer.set_array("scores", &[0.5f32, f32::NEG_INFINITY])?;
         writer.set_array("kinds", &[1i32, -1])?;
         writer.set_array::<u32>("none", &[])?;
-        for (i, tensor_type) in TensorType::ALL.into_iter().enumerate() {
-            writer.declare(&format!("t{i}"), &[256, i % 3 + 1], tensor_type)?;
+        for (i, kind) in BlockType::ALL.into_iter().enumerate() {
+            writer.declare(&format!("t{i}"), &[256, i % 3 + 1], kind)?;
         }
-        writer.declare("cube", &[3, 1, 2, 5], TensorType::F16)?;
+        writer.declare("cube", &[3, 1, 2, 5], BlockType::F16)?;
         writer.write(path, |tensor, out| {
             let bytes = content(tensor);
             let (first, second) = bytes.split_at(bytes.len() / 3);
@@ -292,7 +293,7 @@ fn what_is_written_is_read_back() {
     for (declared, read) in writer.tensors().iter().zip(file.tensors()) {
         let read = read.expect("readable");
         assert_eq!((&read.name, &read.dims), (&declared.name, &declared.dims));
-        assert_eq!((read.tensor_type, read.range().start % 32), (declared.tensor_type, 0));
+        assert_eq!((read.kind, read.range().start % 32), (declared.kind, 0));
         assert_eq!(file.bytes(read), content(declared), "{}", read.name);
     }
     // Copied value by value and tensor by tensor, it's the same file.
@@ -301,7 +302,7 @@ fn what_is_written_is_read_back() {
         copy.set_value(key, file.value(key).expect("a value")).expect("set");
     }
     for tensor in file.tensors().map(|t| t.expect("readable")) {
-        copy.declare(&tensor.name, &tensor.dims, tensor.tensor_type).expect("declared");
+        copy.declare(&tensor.name, &tensor.dims, tensor.kind).expect("declared");
     }
     let again = folder.path().join("again.gguf");
     let fill = |tensor: &TensorInfo, out: &mut dyn std::io::Write| {
@@ -323,14 +324,14 @@ fn a_writer_refuses_what_llama_cpp_would() {
     no(writer.set("k", 2u32), "key k: is set twice");
     no(writer.set("", 2u32), "expected 1 to 65535 bytes, got 0");
     no(writer.set(ALIGNMENT_KEY, 64u32), "files are written with 32");
-    writer.declare("t", &[32], TensorType::Q8_0).expect("declared");
-    no(writer.declare("t", &[32], TensorType::Q8_0), "tensor t: is declared twice");
-    no(writer.declare(&"t".repeat(64), &[32], TensorType::F32), "expected a name of 1 to 63 bytes, got 64");
-    no(writer.declare("d", &[], TensorType::F32), "expected 1 to 4 dimensions of at least 1, got []");
-    no(writer.declare("d", &[1, 0], TensorType::F32), "expected 1 to 4 dimensions of at least 1");
-    no(writer.declare("d", &[usize::MAX, 2], TensorType::F32), "expected 1 to 4 dimensions of at least 1");
-    no(writer.declare("d", &[usize::MAX], TensorType::F32), "more bytes than this machine can count");
-    no(writer.declare("d", &[48], TensorType::Q8_0), "expected rows of a multiple of 32 values");
+    writer.declare("t", &[32], BlockType::Q8_0).expect("declared");
+    no(writer.declare("t", &[32], BlockType::Q8_0), "tensor t: is declared twice");
+    no(writer.declare(&"t".repeat(64), &[32], BlockType::F32), "expected a name of 1 to 63 bytes, got 64");
+    no(writer.declare("d", &[], BlockType::F32), "expected 1 to 4 dimensions of at least 1, got []");
+    no(writer.declare("d", &[1, 0], BlockType::F32), "expected 1 to 4 dimensions of at least 1");
+    no(writer.declare("d", &[usize::MAX, 2], BlockType::F32), "expected 1 to 4 dimensions of at least 1");
+    no(writer.declare("d", &[usize::MAX], BlockType::F32), "more bytes than this machine can count");
+    no(writer.declare("d", &[48], BlockType::Q8_0), "expected rows of a multiple of 32 values");
 }
 
 #[test]
@@ -339,7 +340,7 @@ fn a_tensor_of_another_length_leaves_the_old_file() {
     let path = folder.path().join("m.gguf");
     std::fs::write(&path, "old").expect("written");
     let mut writer = GgufWriter::new();
-    writer.declare("t", &[4], TensorType::F32).expect("declared");
+    writer.declare("t", &[4], BlockType::F32).expect("declared");
     for (len, got) in [(15, "15"), (17, "more")] {
         let error = writer.write(&path, |_, out| Ok(out.write_all(&vec![0; len])?)).expect_err("refused");
         let expect = format!("tensor t: expected 16 bytes to be written, got {got}");

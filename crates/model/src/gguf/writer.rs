@@ -2,11 +2,11 @@
 
 use super::reader::weights_error;
 use super::tensors::{TensorInfo, byte_len};
-use super::types::TensorType;
 use super::value::{Value, ValueType};
 use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, MAX_DIMS, MAX_NAME, VERSION, shown};
 use crate::error::ModelError;
 use crate::weights::replace_with;
+use hearth_kernel::quant::BlockType;
 use std::collections::HashSet;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -109,7 +109,7 @@ impl GgufWriter {
     /// # Errors
     /// If llama.cpp wouldn't read it: a name too long or there already, more than four dimensions or
     /// one of 0, rows that aren't whole blocks.
-    pub fn declare(&mut self, name: &str, dims: &[usize], tensor_type: TensorType) -> Result<(), ModelError> {
+    pub fn declare(&mut self, name: &str, dims: &[usize], kind: BlockType) -> Result<(), ModelError> {
         let here = |problem: String| config_error(format!("tensor {}: {problem}", shown(name)));
         if name.is_empty() || name.len() > LONGEST_TENSOR_NAME {
             return Err(here(format!(
@@ -121,7 +121,7 @@ impl GgufWriter {
         if !(1..=MAX_DIMS).contains(&dims.len()) || matches!(elements, None | Some(0)) {
             return Err(here(format!("expected 1 to {MAX_DIMS} dimensions of at least 1, got {dims:?}")));
         }
-        let len = byte_len(dims, tensor_type).map_err(here)?;
+        let len = byte_len(dims, kind).map_err(here)?;
         let end =
             self.data_len.checked_add(len).and_then(|end| end.checked_next_multiple_of(DEFAULT_ALIGNMENT));
         let Some(padded_end) = end else {
@@ -132,7 +132,7 @@ impl GgufWriter {
         }
         let range = self.data_len..self.data_len + len;
         self.data_len = padded_end;
-        self.tensors.push(TensorInfo { name: name.to_owned(), dims: dims.to_vec(), tensor_type, range });
+        self.tensors.push(TensorInfo { name: name.to_owned(), dims: dims.to_vec(), kind, range });
         Ok(())
     }
 
@@ -186,7 +186,7 @@ impl GgufWriter {
             put_str(&mut out, tensor.name.as_bytes());
             put_u32(&mut out, tensor.dims.len() as u32);
             tensor.dims.iter().for_each(|size| put_u64(&mut out, *size));
-            put_u32(&mut out, tensor.tensor_type.id());
+            put_u32(&mut out, tensor.kind.id());
             put_u64(&mut out, tensor.range.start);
         }
         out.resize(out.len().next_multiple_of(DEFAULT_ALIGNMENT), 0);

@@ -2,6 +2,7 @@
 //! and the runner must give the same bits however the tokens are cut up.
 
 use hearth_kernel::activation::Activation;
+use hearth_model::config::Sliding;
 use hearth_model::runner::MAX_ROWS;
 use hearth_model::tape::{TokenBatch, Trainable};
 use hearth_model::{Decoder, DecoderConfig, Family, Feed, Logits, ModelError, Runner, Weights};
@@ -9,7 +10,7 @@ use hearth_model::{Decoder, DecoderConfig, Family, Feed, Logits, ModelError, Run
 const V: usize = 61;
 
 /// Three blocks of an odd width; the native families share key-value heads.
-fn config(family: Family, context: usize) -> DecoderConfig {
+pub(crate) fn config(family: Family, context: usize) -> DecoderConfig {
     if family.is_gpt() {
         return DecoderConfig { family, ..DecoderConfig::gpt2(V, 36, 3, 3, context) };
     }
@@ -19,12 +20,16 @@ fn config(family: Family, context: usize) -> DecoderConfig {
         n_kv_heads: 2,
         head_dim: 10,
         tied_head: false,
+        biases: family == Family::Qwen2,
+        activation: if family == Family::Gemma3 { Activation::GeluTanh } else { Activation::Silu },
+        query_scalar: (family == Family::Gemma3).then_some(10.0),
+        sliding: (family == Family::Gemma3).then_some(Sliding { window: 7, every: 6, rope_theta: 1e4 }),
         ..DecoderConfig::native(V, 36, 3, context)
     }
 }
 
 /// Random weights, large enough that every operation shows in the logits; no vector stays at 0 or 1.
-fn random(config: &DecoderConfig) -> (Decoder, Weights) {
+pub(crate) fn random(config: &DecoderConfig) -> (Decoder, Weights) {
     let decoder = Decoder::new(config.clone()).expect("valid");
     let mut weights = Weights::init(&decoder, 3, false);
     for (i, tensor) in weights.tensors_mut().iter_mut().enumerate() {
@@ -36,12 +41,12 @@ fn random(config: &DecoderConfig) -> (Decoder, Weights) {
     (decoder, weights)
 }
 
-fn tokens(count: usize, salt: usize) -> Vec<u32> {
+pub(crate) fn tokens(count: usize, salt: usize) -> Vec<u32> {
     (0..count).map(|i| ((i * i * 7 + i * 13 + salt * 29) % V) as u32).collect()
 }
 
 /// The logits of every token, fed in parts of the given length.
-fn fed(runner: &mut Runner, tokens: &[u32], part: usize) -> Vec<f32> {
+pub(crate) fn fed(runner: &mut Runner, tokens: &[u32], part: usize) -> Vec<f32> {
     let mut sequence = runner.sequence(tokens.len()).expect("fits");
     let mut all = Vec::new();
     for tokens in tokens.chunks(part) {
@@ -104,7 +109,7 @@ fn check(config: &DecoderConfig, count: usize) {
 
 #[test]
 fn executors_agree_on_every_family() {
-    for family in [Family::Gpt1, Family::Gpt2, Family::Llama, Family::Qwen3] {
+    for family in Family::ALL {
         check(&config(family, 128), 37);
     }
 }

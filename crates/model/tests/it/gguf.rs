@@ -1,6 +1,10 @@
 //! Files of other writers are read: one of the `gguf` package, which `tests/gguf/make.py` made.
 
-use hearth_model::gguf::{Gguf, TensorType, Value};
+use crate::executors::{config, fed, random, tokens};
+use hearth_kernel::quant::BlockType;
+use hearth_model::gguf::{Gguf, GgufModel, Mix, Value, save_gguf};
+use hearth_model::source::Source;
+use hearth_model::{Decoder, DecoderConfig, Family, ModelError, Runner, Weights};
 use std::path::Path;
 
 #[test]
@@ -29,17 +33,100 @@ fn a_file_of_the_python_package_is_read() {
     assert_eq!(file.get::<Vec<f32>>("scores").expect("numbers"), [0.5, -1000.0]);
     assert_eq!(file.get::<Vec<i32>>("kinds").expect("numbers"), [1, -1, 3]);
     let expect = [
-        ("token_embd.weight", vec![256, 3], TensorType::Q4K),
-        ("output_norm.weight", vec![5], TensorType::F32),
-        ("blk.0.attn_q.weight", vec![64, 2], TensorType::Q8_0),
-        ("half", vec![4, 3, 2], TensorType::F16),
-        ("brain", vec![1, 7], TensorType::BF16),
+        ("token_embd.weight", vec![256, 3], BlockType::Q4K),
+        ("output_norm.weight", vec![5], BlockType::F32),
+        ("blk.0.attn_q.weight", vec![64, 2], BlockType::Q8_0),
+        ("half", vec![4, 3, 2], BlockType::F16),
+        ("brain", vec![1, 7], BlockType::Bf16),
     ];
     assert_eq!(file.tensors().count(), expect.len());
     for (t, (tensor, (name, dims, kind))) in file.tensors().zip(expect).enumerate() {
         let tensor = tensor.expect("readable");
-        assert_eq!((tensor.name.as_str(), &tensor.dims, tensor.tensor_type), (name, &dims, kind));
+        assert_eq!((tensor.name.as_str(), &tensor.dims, tensor.kind), (name, &dims, kind));
         let bytes: Vec<u8> = (0..tensor.byte_len()).map(|i| (7 * i + t) as u8).collect();
         assert_eq!(file.bytes(tensor), bytes, "{name}");
     }
+}
+
+fn save(path: &Path, decoder: &Decoder, weights: &Weights, mix: &str) -> Result<GgufModel, ModelError> {
+    let mix: Mix = mix.parse().expect("a mix");
+    save_gguf(path, decoder, weights, mix, &|_| None, &|_| Ok(()), |_, _| {})?;
+    GgufModel::new(Gguf::open(path)?)
+}
+
+/// What is saved and opened again gives the same logits, in every family that GGUF has.
+#[test]
+fn models_survive_the_round_trip() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let tokens = tokens(19, 1);
+    for family in Family::ALL.into_iter().filter(|family| *family != Family::Gpt1) {
+        for tied_head in [false, true] {
+            let config = DecoderConfig { tied_head, ..config(family, 64) };
+            let (decoder, weights) = random(&config);
+            let path = dir.path().join("m.gguf");
+            let model = save(&path, &decoder, &weights, "f32").expect("saved");
+            assert_eq!(model.decoder().config(), &config);
+            let mut before = Runner::new(decoder, &weights).expect("runs");
+            let mut after = Runner::new(model.decoder().clone(), &model).expect("runs");
+            assert_eq!(fed(&mut after, &tokens, 5), fed(&mut before, &tokens, 5), "{family:?} {tied_head}");
+        }
+    }
+}
+
+/// Half precision and blocks lose a little, and no more.
+#[test]
+fn smaller_types_stay_near() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let tokens = tokens(19, 2);
+    let config = DecoderConfig {
+        hidden_size: 64,
+        intermediate_size: 256,
+        head_dim: 16,
+        tied_head: true,
+        ..config(Family::Llama, 64)
+    };
+    let (decoder, weights) = random(&config);
+    let exact = fed(&mut Runner::new(decoder.clone(), &weights).expect("runs"), &tokens, 19);
+    let size = exact.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
+    let mut before = 0.0;
+    for (mix, most) in [
+        ("F16", 1e-5),
+        ("BF16", 1e-3),
+        ("Q8_0", 1e-2),
+        ("Q6_K", 2e-2),
+        ("Q5_K_M", 0.1),
+        ("Q4_K_M", 0.3),
+        ("Q4_0", 0.5),
+    ] {
+        let model = save(&dir.path().join("m.gguf"), &decoder, &weights, mix).expect("saved");
+        let got = fed(&mut Runner::new(model.decoder().clone(), &model).expect("runs"), &tokens, 19);
+        let off = exact.iter().zip(&got).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / size;
+        assert!(off < most && off > 0.0, "{mix}: off by {off:e}");
+        assert!(off > before, "{mix} is nearer than the type before it: {off:e}, {before:e}");
+        before = off / 4.0;
+    }
+}
+
+#[test]
+fn files_that_are_no_model_here_are_refused_by_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("m.gguf");
+    let (decoder, weights) = random(&config(Family::Gpt1, 64));
+    let error = save(&path, &decoder, &weights, "f32").expect_err("refused").to_string();
+    assert!(error.contains("no architecture for openai-gpt") && !path.exists(), "{error}");
+    let mut writer = hearth_model::gguf::GgufWriter::new();
+    writer.set("general.architecture", "mamba").expect("set");
+    writer.write(&path, |_, _| Ok(())).expect("written");
+    let error = GgufModel::new(Gguf::open(&path).expect("a file")).expect_err("refused").to_string();
+    assert!(error.contains("architecture \"mamba\" doesn't run here\nhint: gpt2, llama"), "{error}");
+}
+
+/// Rows of a file in another order than the model's come in the model's.
+#[test]
+fn stored_values_are_in_the_order_of_the_model() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (decoder, weights) = random(&config(Family::Llama, 64));
+    let model = save(&dir.path().join("m.gguf"), &decoder, &weights, "f32").expect("saved");
+    let layer = decoder.head().weight;
+    assert_eq!(model.stored(layer).values(), weights.get(layer).data());
 }
