@@ -150,6 +150,35 @@ struct Out<'a> {
 impl Out<'_> {
     /// One output: a row of blocks.
     fn put_row(&mut self, kind: BlockType, row: &[u8], lane: usize) {
+        match kind {
+            BlockType::Q4_0 | BlockType::Q4_1 | BlockType::Q8_0 => self.copy_row(kind, row, lane),
+            _ => self.decode_row(kind, row, lane),
+        }
+    }
+
+    /// Formats whose codes lie in the order of a panel already: four bytes of a block are four of a group.
+    fn copy_row(&mut self, kind: BlockType, row: &[u8], lane: usize) {
+        let half = |block: &[u8], at: usize| f16::from_le_bytes([block[at], block[at + 1]]);
+        let (codes_at, flip) = match kind {
+            BlockType::Q4_1 => (4, 0),
+            BlockType::Q8_0 => (2, 0x80),
+            _ => (2, 0),
+        };
+        let (vector, block_bytes) = (PANEL * GROUP, self.shape.codes.block_bytes());
+        let to = self.codes.chunks_exact_mut(block_bytes);
+        for (i, (block, to)) in row.chunks_exact(kind.block_bytes()).zip(to).enumerate() {
+            self.d[i * PANEL + lane] = half(block, 0);
+            if self.shape.mins {
+                self.dmin[i * PANEL + lane] = half(block, 2);
+            }
+            let groups = block[codes_at..].as_chunks::<GROUP>().0;
+            for (four, to) in groups.iter().zip(to.chunks_exact_mut(vector)) {
+                to[lane * GROUP..][..GROUP].copy_from_slice(&four.map(|code| code ^ flip));
+            }
+        }
+    }
+
+    fn decode_row(&mut self, kind: BlockType, row: &[u8], lane: usize) {
         let mut decoded = SubBlocks::default();
         let per_source = kind.block_len() / BLOCK;
         let parts = if self.shape.fine { 2 } else { 1 };
