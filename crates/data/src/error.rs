@@ -144,7 +144,7 @@ pub enum DataError {
     BadOption(String),
 
     /// A name that the catalogue does not have.
-    #[error("unknown data set {name:?}\nhint: the catalogue has {known}")]
+    #[error("unknown name {name:?}\nhint: the catalogue has {known}")]
     UnknownName {
         /// The name as given.
         name: String,
@@ -158,7 +158,7 @@ pub enum DataError {
          command again; what is cached needs neither client nor network"
     )]
     NoClient {
-        /// The data set.
+        /// The data set or model.
         name: &'static str,
         /// `npm` or `pip`.
         client: &'static str,

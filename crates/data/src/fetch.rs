@@ -1,6 +1,6 @@
-//! Fetching a named data set once, through the machine's own package client, and keeping it.
+//! Fetching a named data set or model once, through the machine's own package client, and keeping it.
 //!
-//! The client (`npm` or `pip`) knows the user's mirrors and proxies, so no host is named here. The
+//! The client (`npm` or `pip`) knows the user's mirrors and proxies, so no host is named here. Each
 //! archive's SHA-256 is compared with the catalogue's before anything is unpacked; what comes out
 //! is moved into the cache as a whole, with a manifest, and from then on neither client nor
 //! network is needed.
@@ -14,22 +14,24 @@ use hearth_tokenizer::replace_file;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::catalogue::{CATALOGUE, Client, Entry};
+use crate::catalogue::{CATALOGUE, Client, Entry, Package};
 use crate::convert::{self, convert};
 use crate::error::{DataError, Result};
 use crate::shard::hex;
 
-/// Where a data set lies.
+/// Where a data set or model lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
     /// The file to read, or the folder if there are several.
     pub path: PathBuf,
     /// The licence it is under.
     pub licence: &'static str,
-    /// Package and version it came from.
+    /// Packages and versions it came from.
     pub package: String,
-    /// Records in the file.
+    /// Records in the file, or files kept.
     pub records: u64,
+    /// What `records` counts.
+    pub unit: &'static str,
     /// Whether it was there before.
     pub cached: bool,
 }
@@ -41,7 +43,7 @@ pub enum FetchProgress {
     Downloading(Client),
     /// The checksum is computed.
     Checking,
-    /// Records are being written.
+    /// Records are being written, or files unpacked.
     Converting,
 }
 
@@ -51,6 +53,7 @@ const MANIFEST: &str = "manifest.json";
 struct Manifest {
     name: String,
     client: String,
+    /// Names, versions and checksums of several packages have spaces between them.
     package: String,
     version: String,
     licence: String,
@@ -58,6 +61,7 @@ struct Manifest {
     converter: u32,
     file: Option<String>,
     records: u64,
+    /// Length of the file, or of all files in the folder; 0 for folders of old.
     bytes: u64,
 }
 
@@ -78,7 +82,7 @@ pub fn home() -> PathBuf {
     cache.join("hearth")
 }
 
-/// Gets the data set `name` of the catalogue into `home`, or finds it there.
+/// Gets the data set or model `name` of the catalogue into `home`, or finds it there.
 pub fn fetch(name: &str, home: &Path, progress: impl FnMut(FetchProgress)) -> Result<Fetched> {
     let entry = CATALOGUE.iter().find(|entry| entry.name == name).ok_or_else(|| DataError::UnknownName {
         name: name.to_string(),
@@ -91,7 +95,7 @@ fn fetch_with(
     entry: &'static Entry,
     home: &Path,
     mut progress: impl FnMut(FetchProgress),
-    download: impl FnOnce(&'static Entry, &Path) -> Result<()>,
+    mut download: impl FnMut(&'static Entry, &Package, &Path) -> Result<()>,
 ) -> Result<Fetched> {
     let folder = home.join("data").join(entry.name);
     if let Some(found) = cached(entry, &folder) {
@@ -100,33 +104,39 @@ fn fetch_with(
     let parent = home.join("data");
     fs::create_dir_all(&parent)?;
     let work = tempfile::Builder::new().prefix(".fetch-").tempdir_in(&parent)?;
-    let (down, out) = (work.path().join("down"), work.path().join("out"));
-    fs::create_dir(&down)?;
+    let out = work.path().join("out");
     fs::create_dir(&out)?;
     progress(FetchProgress::Downloading(entry.client));
-    download(entry, &down)?;
-    let archive = only_file(entry, &down)?;
+    let mut archives = Vec::with_capacity(entry.packages.len());
+    for (i, package) in entry.packages.iter().enumerate() {
+        let down = work.path().join(format!("down{i}"));
+        fs::create_dir(&down)?;
+        download(entry, package, &down)?;
+        archives.push(only_file(entry, package, &down)?);
+    }
     progress(FetchProgress::Checking);
-    let got = file_sha256(&archive)?;
-    if got != entry.sha256 {
-        let (package, expected) = (package_of(entry), entry.sha256.to_string());
-        return Err(DataError::Checksum { package, expected, got });
+    for (package, archive) in entry.packages.iter().zip(&archives) {
+        let got = file_sha256(archive)?;
+        if got != package.sha256 {
+            let (package, expected) = (entry.client.spec(package), package.sha256.to_string());
+            return Err(DataError::Checksum { package, expected, got });
+        }
     }
     progress(FetchProgress::Converting);
-    let converted = convert(entry.content, entry.name, &archive, &out)?;
+    let converted = convert(entry.content, entry.name, &archives, &out)?;
     let manifest = Manifest {
         name: entry.name.to_string(),
         client: entry.client.name().to_string(),
-        package: entry.package.to_string(),
-        version: entry.version.to_string(),
+        package: joined(entry, |package| package.name),
+        version: joined(entry, |package| package.version),
         licence: entry.licence.to_string(),
-        sha256: entry.sha256.to_string(),
+        sha256: joined(entry, |package| package.sha256),
         converter: convert::VERSION,
         file: converted.file.map(str::to_string),
         records: converted.records,
         bytes: match converted.file {
             Some(file) => fs::metadata(out.join(file))?.len(),
-            None => 0,
+            None => folder_bytes(&out)?,
         },
     };
     let text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain JSON");
@@ -136,8 +146,32 @@ fn fetch_with(
     }
     fs::rename(&out, &folder)?;
     let path = converted.file.map_or(folder.clone(), |file| folder.join(file));
-    let (licence, package) = (entry.licence, package_of(entry));
-    Ok(Fetched { path, licence, package, records: converted.records, cached: false })
+    Ok(fetched(entry, path, converted.records, false))
+}
+
+fn fetched(entry: &'static Entry, path: PathBuf, records: u64, cached: bool) -> Fetched {
+    let (licence, package, unit) = (entry.licence, entry.package_list(), entry.unit());
+    Fetched { path, licence, package, records, unit, cached }
+}
+
+/// A field of each package, with spaces between them.
+fn joined(entry: &Entry, field: fn(&Package) -> &'static str) -> String {
+    entry.packages.iter().map(field).collect::<Vec<_>>().join(" ")
+}
+
+/// The length of all files in a folder and below, without the manifest.
+fn folder_bytes(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for file in fs::read_dir(folder)? {
+        let file = file?;
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            bytes += folder_bytes(&file.path())?;
+        } else if file.file_name() != MANIFEST {
+            bytes += metadata.len();
+        }
+    }
+    Ok(bytes)
 }
 
 /// What lies in the cache, if it is whole and what this catalogue and converter would make.
@@ -145,22 +179,18 @@ fn cached(entry: &'static Entry, folder: &Path) -> Option<Fetched> {
     let text = fs::read_to_string(folder.join(MANIFEST)).ok()?;
     let manifest: Manifest = serde_json::from_str(&text).ok()?;
     let path = manifest.file.as_ref().map_or(folder.to_path_buf(), |file| folder.join(file));
-    let whole = manifest.file.is_none() || path.metadata().ok()?.len() == manifest.bytes;
-    let same = manifest.sha256 == entry.sha256 && manifest.converter == convert::VERSION;
-    let (licence, package, records) = (entry.licence, package_of(entry), manifest.records);
-    (whole && same).then_some(Fetched { path, licence, package, records, cached: true })
-}
-
-fn package_of(entry: &Entry) -> String {
-    match entry.client {
-        Client::Npm => format!("{}@{}", entry.package, entry.version),
-        Client::Pip => format!("{}=={}", entry.package, entry.version),
-    }
+    let whole = match manifest.file {
+        Some(_) => path.metadata().ok()?.len() == manifest.bytes,
+        None => manifest.bytes == 0 || folder_bytes(folder).ok()? == manifest.bytes,
+    };
+    let checksums = joined(entry, |package| package.sha256);
+    let same = manifest.sha256 == checksums && manifest.converter == convert::VERSION;
+    (whole && same).then(|| fetched(entry, path, manifest.records, true))
 }
 
 /// Has the client put the package's archive into `folder`.
-fn download(entry: &'static Entry, folder: &Path) -> Result<()> {
-    let package = package_of(entry);
+fn download(entry: &'static Entry, package: &Package, folder: &Path) -> Result<()> {
+    let package = entry.client.spec(package);
     let (programs, arguments): (&[&[&str]], Vec<&str>) = match entry.client {
         // One retry: npm's own default keeps someone who is offline waiting for over a minute.
         Client::Npm if cfg!(windows) => (&[&["npm.cmd"]], vec!["pack", "--fetch-retries=1", &package]),
@@ -196,13 +226,13 @@ fn complaint(said: &str) -> String {
     if lines.is_empty() { said.trim().to_string() } else { lines.join("; ") }
 }
 
-fn only_file(entry: &'static Entry, folder: &Path) -> Result<PathBuf> {
+fn only_file(entry: &'static Entry, package: &Package, folder: &Path) -> Result<PathBuf> {
     let files = fs::read_dir(folder)?.map(|file| Ok(file?.path())).collect::<Result<Vec<_>>>()?;
     match files.as_slice() {
         [file] => Ok(file.clone()),
         files => Err(DataError::ClientFailed {
             client: entry.client.name(),
-            package: package_of(entry),
+            package: entry.client.spec(package),
             problem: format!("expected one archive, got {} files", files.len()),
             command: format!("{} …", entry.client.name()),
         }),
@@ -225,7 +255,7 @@ pub fn file_sha256(path: &Path) -> Result<String> {
 mod tests {
     use super::*;
     use crate::catalogue::Content;
-    use crate::convert::tests::tgz;
+    use crate::convert::tests::{tgz, wheel};
     use crate::error::ErrorKind;
 
     fn archive() -> Vec<u8> {
@@ -237,15 +267,13 @@ mod tests {
             name: "tiny",
             about: "two sentences",
             client: Client::Npm,
-            package: "tiny",
-            version: "1.0.0",
-            sha256: sha256.leak(),
+            packages: vec![Package { name: "tiny", version: "1.0.0", sha256: sha256.leak() }].leak(),
             licence: "MIT",
             content: Content::Sentences,
         }))
     }
 
-    fn put(_: &'static Entry, folder: &Path) -> Result<()> {
+    fn put(_: &'static Entry, _: &Package, folder: &Path) -> Result<()> {
         Ok(fs::write(folder.join("tiny.tgz"), archive())?)
     }
 
@@ -260,7 +288,8 @@ mod tests {
         let first = fetch_with(entry, home.path(), |_| {}, put).unwrap();
         assert!(!first.cached && first.records == 2);
         assert_eq!(fs::read_to_string(&first.path).unwrap(), "{\"text\":\"one\"}\n{\"text\":\"two\"}\n");
-        let second = fetch_with(entry, home.path(), |_| {}, |_, _| panic!("no download is needed")).unwrap();
+        let second =
+            fetch_with(entry, home.path(), |_| {}, |_, _, _| panic!("no download is needed")).unwrap();
         assert!(second.cached && second.path == first.path);
         assert_eq!(files_in(&home.path().join("data")), 1, "the work folder must be gone");
         // A file that was cut short is fetched again.
@@ -273,6 +302,63 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let error = fetch_with(entry("0".repeat(64)), home.path(), |_| {}, put).unwrap_err();
         assert!(matches!(error, DataError::Checksum { .. }), "{error}");
+        assert_eq!(files_in(&home.path().join("data")), 0, "nothing may be kept");
+    }
+
+    fn pieces(package: &Package) -> Vec<u8> {
+        wheel(&[(package.name, package.version), ("both", "in each")])
+    }
+
+    fn put_pieces(_: &'static Entry, package: &Package, folder: &Path) -> Result<()> {
+        Ok(fs::write(folder.join("a.whl"), pieces(package))?)
+    }
+
+    /// A model in two packages, kept as a folder.
+    fn model() -> Entry {
+        let package = |name, version| {
+            let package = Package { name, version, sha256: "" };
+            Package { sha256: hex(&Sha256::digest(pieces(&package))).leak(), ..package }
+        };
+        Entry {
+            name: "tiny-model",
+            about: "a model",
+            client: Client::Pip,
+            packages: vec![package("first", "1.0"), package("second", "2.0")].leak(),
+            licence: "MIT",
+            content: Content::Files {
+                shown: None,
+                files: &[("m/whole", &["second", "first"]), ("b", &["both"])],
+            },
+        }
+    }
+
+    #[test]
+    fn a_model_in_several_packages() {
+        let home = tempfile::tempdir().unwrap();
+        let entry: &'static Entry = Box::leak(Box::new(model()));
+        let first = fetch_with(entry, home.path(), |_| {}, put_pieces).unwrap();
+        assert_eq!(first.path, home.path().join("data").join("tiny-model"));
+        assert_eq!(
+            (first.records, first.unit, first.package.as_str()),
+            (2, "files", "first==1.0, second==2.0")
+        );
+        assert_eq!(fs::read_to_string(first.path.join("m/whole")).unwrap(), "2.01.0");
+        assert!(fetch_with(entry, home.path(), |_| {}, |_, _, _| panic!("cached")).unwrap().cached);
+        // A folder with a file that was cut short is fetched again.
+        fs::write(first.path.join("m/whole"), "2").unwrap();
+        assert!(!fetch_with(entry, home.path(), |_| {}, put_pieces).unwrap().cached);
+        assert_eq!(fs::read_to_string(first.path.join("m/whole")).unwrap(), "2.01.0");
+    }
+
+    #[test]
+    fn each_of_several_archives_is_checked() {
+        let home = tempfile::tempdir().unwrap();
+        let mut entry = model();
+        let mut packages = entry.packages.to_vec();
+        packages[1].sha256 = packages[0].sha256;
+        entry.packages = packages.leak();
+        let error = fetch_with(Box::leak(Box::new(entry)), home.path(), |_| {}, put_pieces).unwrap_err();
+        assert!(error.to_string().starts_with("the archive of second==2.0 has SHA-256"), "{error}");
         assert_eq!(files_in(&home.path().join("data")), 0, "nothing may be kept");
     }
 

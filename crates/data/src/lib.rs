@@ -1,9 +1,9 @@
-//! Read text, hold out, shard, batch, and fetch named data sets.
+//! Read text, hold out, shard, batch, and fetch named data sets and models.
 //!
 //! The way of the data: [`Corpus`] streams documents out of files, [`Holdout`] keeps a part of
 //! them aside, [`write_shard`] turns them into token ids on disk, [`Batches`] serves those to
 //! training in an order that a seed fixes and that can be resumed. [`fetch`] gets the named data
-//! sets, and [`KneserNey`] is the n-gram model that a neural one has to beat. No tensor anywhere:
+//! sets and models, and [`KneserNey`] is the n-gram model that a neural one has to beat. No tensor anywhere:
 //! a batch is plain integers.
 #![deny(unsafe_code)]
 
@@ -23,7 +23,7 @@ mod shuffle;
 mod text;
 
 pub use batch::{Batch, BatchMode, BatchOptions, BatchState, Batches, EvalWindows};
-pub use catalogue::{CATALOGUE, Client, Entry};
+pub use catalogue::{CATALOGUE, Client, Entry, Package};
 pub use corpus::{Corpus, CorpusOptions, Document, Documents};
 pub use error::{DataError, ErrorKind, Result};
 pub use fetch::{FetchProgress, Fetched, fetch, file_sha256, home};

@@ -1,4 +1,4 @@
-//! `hearth get`: a named data set, fetched once, checked, cached.
+//! `hearth get`: a named data set or model, fetched once, checked, cached.
 
 use crate::failure::Usage;
 use crate::terminal::Terminal;
@@ -6,7 +6,7 @@ use anyhow::Result;
 use hearth_data::{CATALOGUE, FetchProgress, fetch, home};
 use serde_json::json;
 
-/// Fetch a named data set once, check it, and print where it is
+/// Fetch a named data set or model once, check it, and print where it is
 #[derive(clap::Args)]
 pub struct Get {
     /// Its name; see --list
@@ -32,8 +32,8 @@ impl Get {
         })?;
         let from = if fetched.cached { "in the cache" } else { "fetched" };
         terminal.say(&format!(
-            "{name}: {from}, {} records, from {}, licence {}",
-            fetched.records, fetched.package, fetched.licence
+            "{name}: {from}, {} {}, from {}, licence {}",
+            fetched.records, fetched.unit, fetched.package, fetched.licence
         ));
         let path = fetched.path.display().to_string();
         terminal.result(
@@ -53,15 +53,11 @@ fn list(terminal: &Terminal) -> Result<()> {
     let lines: Vec<String> = CATALOGUE
         .iter()
         .map(|e| {
-            format!(
-                "{:<18} {} ({} {}@{}, {})",
-                e.name,
-                e.about,
-                e.client.name(),
-                e.package,
-                e.version,
-                e.licence
-            )
+            let mut packages = e.packages.first().map(|first| e.client.spec(first)).unwrap_or_default();
+            if e.packages.len() > 1 {
+                packages += &format!(" and {} more", e.packages.len() - 1);
+            }
+            format!("{:<18} {} ({} {packages}, {})", e.name, e.about, e.client.name(), e.licence)
         })
         .collect();
     let names: Vec<&str> = CATALOGUE.iter().map(|e| e.name).collect();

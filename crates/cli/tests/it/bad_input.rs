@@ -227,7 +227,7 @@ fn folders_that_are_no_models() {
     room.refused(
         "generate nowhere --prompt A",
         "error: nowhere: no such file or folder, and not a name of the catalogue\nhint: the catalogue has tang-poems, \
-         song-poems, movie-reviews, english-sentences, gpt2-vocab",
+         song-poems, movie-reviews, english-sentences, gpt2-vocab, smollm2-135m, gemma3-270m, minilm-l6",
     );
 }
 
@@ -284,8 +284,8 @@ fn calls_that_are_none() {
     );
     room.refused(
         "get verse",
-        "error: unknown data set \"verse\"\nhint: the catalogue has tang-poems, song-poems, movie-reviews, \
-         english-sentences, gpt2-vocab",
+        "error: unknown name \"verse\"\nhint: the catalogue has tang-poems, song-poems, movie-reviews, \
+         english-sentences, gpt2-vocab, smollm2-135m, gemma3-270m, minilm-l6",
     );
     assert_eq!(room.hearth("--version").code, Some(0));
     assert_eq!(room.hearth("pretrain --help").code, Some(0));

@@ -226,7 +226,9 @@ fn what_can_be_got_is_listed() {
     let room = Room::new();
     let said = room.done("get --list --json");
     let names = said.json()["names"].as_array().cloned().unwrap_or_default();
-    for name in ["tang-poems", "song-poems", "movie-reviews", "english-sentences", "gpt2-vocab"] {
+    let data = ["tang-poems", "song-poems", "movie-reviews", "english-sentences", "gpt2-vocab"];
+    let models = ["smollm2-135m", "gemma3-270m", "minilm-l6"];
+    for name in data.into_iter().chain(models) {
         assert!(names.iter().any(|n| n == name), "{name} is not in {names:?}");
     }
 }
