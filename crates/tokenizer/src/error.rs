@@ -98,6 +98,16 @@ pub enum TokenizerError {
         name: String,
     },
 
+    /// A tokenizer that no GGUF file can hold.
+    #[error(
+        "this tokenizer can't go into a GGUF file, because llama.cpp has none that means the same: {problem}\n\
+         hint: keep the model as a folder"
+    )]
+    NoGguf {
+        /// What differs.
+        problem: String,
+    },
+
     /// The encoding pipeline refused the text.
     #[error("cannot encode: {0}")]
     Encode(String),

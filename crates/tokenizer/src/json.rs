@@ -3,7 +3,7 @@
 //! What is written is the version 1.0 spelling, which every release of the Hugging Face library,
 //! `transformers` and llama.cpp's converter read.
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -29,34 +29,36 @@ pub struct BpeParts {
 impl BpeParts {
     /// The text of a `tokenizer.json`.
     pub(crate) fn to_json(&self) -> String {
+        let post_processor =
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true});
+        self.to_json_with(self.pre_tokenizer.to_json(), post_processor)
+    }
+
+    /// The text of a `tokenizer.json` with another `pre_tokenizer`, and what surrounds a text.
+    pub(crate) fn to_json_with(&self, pre_tokenizer: Value, post_processor: Value) -> String {
         let is_added =
             |id: usize| self.special_ids.contains(&(id as u32)) || self.added_ids.contains(&(id as u32));
-        let mut added: Vec<u32> = self.special_ids.iter().chain(&self.added_ids).copied().collect();
-        added.sort_unstable();
-        let added: Vec<Value> = added
-            .into_iter()
-            .filter_map(|id| Some((id, self.tokens.get(id as usize)?)))
-            .map(|(id, token)| added_token(id, token, self.special_ids.contains(&id)))
-            .collect();
         // Added tokens at the end stay out of the model's own vocabulary; the loader numbers them
         // on from its size. One in the middle has to be in it to keep its id.
         let mut model_len = self.tokens.len();
         while model_len > 0 && is_added(model_len - 1) {
             model_len -= 1;
         }
-        let merges: Vec<String> = self.merges.iter().map(|(left, right)| format!("{left} {right}")).collect();
+        let merges = self.merges.iter().map(|(left, right)| format!("{left} {right}")).collect();
         let byte_level =
             json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-        pretty(&File {
-            added_tokens: added,
-            pre_tokenizer: self.pre_tokenizer.to_json(),
-            post_processor: json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true}),
-            decoder: byte_level,
-            unk_token: None,
+        let model = BpeModel {
             ignore_merges: self.ignore_merges,
-            vocab: ById(&self.tokens[..model_len]),
-            merges,
-        })
+            ..BpeModel::new(ById(&self.tokens[..model_len]), merges)
+        };
+        File {
+            added_tokens: added_tokens(&self.tokens, &self.special_ids, &self.added_ids),
+            pre_tokenizer,
+            post_processor,
+            decoder: byte_level,
+            ..File::new(model)
+        }
+        .pretty()
     }
 }
 
@@ -69,16 +71,8 @@ pub(crate) fn chars_json(characters: &[char], special_tokens: &[String], unk: Op
         // The model's unknown token must be in its vocabulary, so here all special tokens are.
         tokens.extend(special_tokens.iter().cloned());
     }
-    pretty(&File {
-        added_tokens: added,
-        pre_tokenizer: Value::Null,
-        post_processor: Value::Null,
-        decoder: json!({"type": "Fuse"}),
-        unk_token: unk.map(str::to_string),
-        ignore_merges: false,
-        vocab: ById(&tokens),
-        merges: Vec::new(),
-    })
+    let model = BpeModel { unk_token: unk.map(str::to_string), ..BpeModel::new(ById(&tokens), Vec::new()) };
+    File { added_tokens: added, decoder: json!({"type": "Fuse"}), ..File::new(model) }.pretty()
 }
 
 fn added_token(id: u32, content: &str, special: bool) -> Value {
@@ -88,72 +82,93 @@ fn added_token(id: u32, content: &str, special: bool) -> Value {
     })
 }
 
-struct File<'a> {
-    added_tokens: Vec<Value>,
-    pre_tokenizer: Value,
-    post_processor: Value,
-    decoder: Value,
-    unk_token: Option<String>,
-    ignore_merges: bool,
-    vocab: ById<'a>,
-    merges: Vec<String>,
+/// The `added_tokens` of a `tokenizer.json`, in the order of their ids.
+pub(crate) fn added_tokens(tokens: &[String], special_ids: &[u32], added_ids: &[u32]) -> Vec<Value> {
+    let special: std::collections::HashSet<u32> = special_ids.iter().copied().collect();
+    let mut ids: Vec<u32> = special_ids.iter().chain(added_ids).copied().collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.into_iter()
+        .filter_map(|id| Some(added_token(id, tokens.get(id as usize)?, special.contains(&id))))
+        .collect()
 }
 
-impl Serialize for File<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(serde::Serialize)]
-        struct Model<'a> {
-            r#type: &'static str,
-            dropout: Option<f32>,
-            unk_token: Option<&'a str>,
-            continuing_subword_prefix: Option<&'a str>,
-            end_of_word_suffix: Option<&'a str>,
-            fuse_unk: bool,
-            byte_fallback: bool,
-            ignore_merges: bool,
-            vocab: &'a ById<'a>,
-            merges: &'a [String],
+/// What a `tokenizer.json` holds.
+#[derive(Serialize)]
+pub(crate) struct File<M> {
+    pub(crate) version: &'static str,
+    pub(crate) truncation: (),
+    pub(crate) padding: (),
+    pub(crate) added_tokens: Vec<Value>,
+    pub(crate) normalizer: Value,
+    pub(crate) pre_tokenizer: Value,
+    pub(crate) post_processor: Value,
+    pub(crate) decoder: Value,
+    pub(crate) model: M,
+}
+
+impl<M: Serialize> File<M> {
+    /// A model with nothing around it.
+    pub(crate) fn new(model: M) -> Self {
+        Self {
+            version: "1.0",
+            truncation: (),
+            padding: (),
+            added_tokens: Vec::new(),
+            normalizer: Value::Null,
+            pre_tokenizer: Value::Null,
+            post_processor: Value::Null,
+            decoder: Value::Null,
+            model,
         }
-        let mut file = serializer.serialize_map(None)?;
-        file.serialize_entry("version", "1.0")?;
-        file.serialize_entry("truncation", &Value::Null)?;
-        file.serialize_entry("padding", &Value::Null)?;
-        file.serialize_entry("added_tokens", &self.added_tokens)?;
-        file.serialize_entry("normalizer", &Value::Null)?;
-        file.serialize_entry("pre_tokenizer", &self.pre_tokenizer)?;
-        file.serialize_entry("post_processor", &self.post_processor)?;
-        file.serialize_entry("decoder", &self.decoder)?;
-        file.serialize_entry(
-            "model",
-            &Model {
-                r#type: "BPE",
-                dropout: None,
-                unk_token: self.unk_token.as_deref(),
-                continuing_subword_prefix: None,
-                end_of_word_suffix: None,
-                fuse_unk: false,
-                byte_fallback: false,
-                ignore_merges: self.ignore_merges,
-                vocab: &self.vocab,
-                merges: &self.merges,
-            },
-        )?;
-        file.end()
+    }
+
+    pub(crate) fn pretty(&self) -> String {
+        // Every key is a string and nothing does I/O, so this cannot fail.
+        serde_json::to_string_pretty(self).expect("a tokenizer file is plain JSON")
+    }
+}
+
+/// The `model` of a `tokenizer.json` that merges.
+#[derive(Serialize)]
+pub(crate) struct BpeModel<'a> {
+    pub(crate) r#type: &'static str,
+    pub(crate) dropout: (),
+    pub(crate) unk_token: Option<String>,
+    pub(crate) continuing_subword_prefix: (),
+    pub(crate) end_of_word_suffix: (),
+    pub(crate) fuse_unk: bool,
+    pub(crate) byte_fallback: bool,
+    pub(crate) ignore_merges: bool,
+    pub(crate) vocab: ById<'a>,
+    /// As `left right`.
+    pub(crate) merges: Vec<String>,
+}
+
+impl<'a> BpeModel<'a> {
+    pub(crate) fn new(vocab: ById<'a>, merges: Vec<String>) -> Self {
+        Self {
+            r#type: "BPE",
+            dropout: (),
+            unk_token: None,
+            continuing_subword_prefix: (),
+            end_of_word_suffix: (),
+            fuse_unk: false,
+            byte_fallback: false,
+            ignore_merges: false,
+            vocab,
+            merges,
+        }
     }
 }
 
 /// Tokens as a `{token: id}` object in the order of their ids.
-struct ById<'a>(&'a [String]);
+pub(crate) struct ById<'a>(pub(crate) &'a [String]);
 
 impl Serialize for ById<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().zip(0u32..))
     }
-}
-
-fn pretty(file: &File<'_>) -> String {
-    // Every key is a string and nothing does I/O, so this cannot fail.
-    serde_json::to_string_pretty(file).expect("a tokenizer file is plain JSON")
 }
 
 /// SHA-256, in hexadecimal, of a JSON value written without spaces and with sorted keys: the same

@@ -20,7 +20,9 @@
 mod alphabet;
 mod chars;
 mod count;
+mod cut;
 mod error;
+mod gguf;
 mod json;
 mod load;
 mod merge;
@@ -33,6 +35,7 @@ mod train;
 mod vocab;
 
 pub use error::{Result, TokenizerError};
+pub use gguf::GgufVocab;
 pub use json::BpeParts;
 pub use pretokenize::PreTokenizer;
 pub use replace::{publish_permissions, replace_file};

@@ -44,7 +44,7 @@ impl PreTokenizer {
     }
 
     /// The regular expression whose matches are the words.
-    pub fn regex(self) -> &'static str {
+    pub const fn regex(self) -> &'static str {
         match self {
             Self::Gpt2 => GPT2,
             Self::LlamaBpe => LLAMA_BPE,

@@ -6,7 +6,9 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Map, Value};
 use tokenizers::pipeline::{EncodeOptions, Override, PipelineTokenizer};
 
+use crate::alphabet;
 use crate::chars::Chars;
+use crate::cut::Cutter;
 use crate::error::{Result, TokenizerError};
 use crate::json::{self, BpeParts};
 use crate::pretokenize::PreTokenizer;
@@ -29,9 +31,12 @@ pub struct Tokenizer {
 
 struct Model {
     pipeline: PipelineTokenizer,
+    cutter: Option<Cutter>,
     vocab: Vocab,
     spelling: Spelling,
     chars: Option<Chars>,
+    /// Whether plain text can come out as a special token: Unigram weighs them among its pieces.
+    spells_special: bool,
     pre_tokenizer: Option<PreTokenizer>,
     /// `tokenizer.json` as it was read or made.
     json: String,
@@ -67,7 +72,20 @@ impl Tokenizer {
         tokenizers::canonicalize_value(&mut file).map_err(|error| bad(error.to_string()))?;
         let spelling = spelling_of(&file);
         let vocab = Vocab::from_json(&file, spelling).map_err(bad)?;
-        let pipeline = tokenizers::from_json(&file.to_string()).map_err(|error| bad(error.to_string()))?;
+        let pre_tokenizer = file.get("pre_tokenizer").and_then(PreTokenizer::from_json);
+        let unk =
+            file.pointer("/model/unk_token").and_then(Value::as_str).and_then(|token| vocab.id_of(token));
+        let unk = unk.or_else(|| file.pointer("/model/unk_id")?.as_u64()?.try_into().ok());
+        let spells_special = file.pointer("/model/type").and_then(Value::as_str) == Some("Unigram");
+        if spelling == Spelling::ByteLevel {
+            fill_in_bytes(&mut file, &vocab);
+        }
+        let canonical = file.to_string();
+        // Large vocabularies take much memory as a tree; the pipeline reads the text.
+        drop(file);
+        let pipeline = tokenizers::from_json(&canonical).map_err(|error| bad(error.to_string()))?;
+        drop(canonical);
+        let cutter = Cutter::of(&pipeline).map_err(|error| bad(error.to_string()))?;
         for (id, token) in &vocab.added {
             let got = pipeline.get_added_vocabulary().token_to_id(token);
             if got != Some(*id) && !token.is_empty() {
@@ -75,11 +93,10 @@ impl Tokenizer {
                 return Err(bad(format!("added token {token:?} says id {id}, but its place gives it {got}")));
             }
         }
-        let pre_tokenizer = file.get("pre_tokenizer").and_then(PreTokenizer::from_json);
-        let unk =
-            file.pointer("/model/unk_token").and_then(Value::as_str).and_then(|token| vocab.id_of(token));
         let chars = (spelling == Spelling::Chars).then(|| Chars::new(&vocab, unk));
-        let model = Model { pipeline, vocab, spelling, chars, pre_tokenizer, json, hash: OnceLock::new() };
+        let hash = OnceLock::new();
+        let model =
+            Model { pipeline, cutter, vocab, spelling, chars, spells_special, pre_tokenizer, json, hash };
         let mut tokenizer = Self { model: Arc::new(model), config: Arc::default(), roles: Roles::default() };
         tokenizer = tokenizer.with_config(config);
         tokenizer.roles.unk = tokenizer.roles.unk.or(unk);
@@ -112,7 +129,8 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// The ids of `text`, nothing added. What looks like a special token in the text stays text.
+    /// The ids of `text`, nothing added. What looks like a special token in the text stays text. A
+    /// byte that a byte-level vocabulary lacks is left out, as the Hugging Face library does.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_as(text, true)
     }
@@ -145,11 +163,30 @@ impl Tokenizer {
             truncation: Override::Off,
         };
         let mut tokens = Vec::with_capacity(text.len() / 4);
-        self.model
-            .pipeline
-            .encode_into(text, &options, &mut tokens)
-            .map_err(|error| TokenizerError::Encode(error.to_string()))?;
-        Ok(tokens.into_iter().map(u32::from).collect())
+        let pipeline = &self.model.pipeline;
+        match &self.model.cutter {
+            Some(cutter) => cutter.encode_into(pipeline, text, special_as_text, &mut tokens),
+            None => pipeline.encode_into(text, &options, &mut tokens),
+        }
+        .map_err(|error| TokenizerError::Encode(error.to_string()))?;
+        // A byte without a token got an id past the end, see `fill_in_bytes`.
+        let size = self.vocab_size() as u32;
+        let ids = tokens.into_iter().map(u32::from).filter(|&id| id < size);
+        Ok(match special_as_text && self.model.spells_special {
+            true => ids.flat_map(|id| self.spelled_out(id)).collect(),
+            false => ids.collect(),
+        })
+    }
+
+    /// A special token that plain text came out as, in tokens of a character each.
+    fn spelled_out(&self, id: u32) -> Vec<u32> {
+        let unk = self.unk();
+        if Some(id) == unk || !self.is_special(id) {
+            return vec![id];
+        }
+        let spelling = self.token_of(id).unwrap_or_default();
+        let single = |character: char| self.id_of(character.encode_utf8(&mut [0; 4])).or(unk);
+        spelling.chars().filter_map(single).collect()
     }
 
     /// The text of `ids`. Bytes that are not UTF-8 become U+FFFD; an id without a token is an error.
@@ -250,15 +287,21 @@ impl Tokenizer {
 
     /// Pairs of tokens to merge, the first first; empty for models without merges.
     pub fn merges(&self) -> Result<Vec<(String, String)>> {
-        let bad = |error: String| TokenizerError::BadFile { path: "tokenizer.json".into(), problem: error };
-        let mut file: Value =
-            serde_json::from_str(&self.model.json).map_err(|error| bad(error.to_string()))?;
-        tokenizers::canonicalize_value(&mut file).map_err(|error| bad(error.to_string()))?;
+        let file = self.canonical()?;
         let merges = file.pointer("/model/merges").and_then(Value::as_array);
         let text = |value: &Value, side: usize| {
             value.get(side).and_then(Value::as_str).unwrap_or_default().to_string()
         };
         Ok(merges.into_iter().flatten().map(|merge| (text(merge, 0), text(merge, 1))).collect())
+    }
+
+    /// `tokenizer.json` in the one spelling that the pipeline reads.
+    pub(crate) fn canonical(&self) -> Result<Value> {
+        let bad = |error: String| TokenizerError::BadFile { path: "tokenizer.json".into(), problem: error };
+        let mut file: Value =
+            serde_json::from_str(&self.model.json).map_err(|error| bad(error.to_string()))?;
+        tokenizers::canonicalize_value(&mut file).map_err(|error| bad(error.to_string()))?;
+        Ok(file)
     }
 
     /// What `tokenizer_config.json` holds.
@@ -291,6 +334,24 @@ impl Tokenizer {
             json::fingerprint(&file)
         })
     }
+}
+
+/// Gives bytes that a byte-level vocabulary lacks an id past its end, so that the pipeline takes it.
+/// Some published ones lack bytes that no text in common scripts needs (SmolLM2 does); the Hugging
+/// Face library and llama.cpp leave such bytes out when they encode.
+fn fill_in_bytes(file: &mut Value, vocab: &Vocab) {
+    let Some(tokens) = file.pointer_mut("/model/vocab").and_then(Value::as_object_mut) else { return };
+    let spelled = |byte: u8| alphabet::char_of(byte).to_string();
+    let missing: Vec<String> =
+        (0..=255).map(spelled).filter(|byte| !tokens.contains_key(byte.as_str())).collect();
+    if missing.is_empty() {
+        return;
+    }
+    // Added tokens are numbered on from the end of this list; in it, they keep their ids.
+    let added = vocab.added.iter().map(|(id, token)| (token.clone(), Value::from(*id)));
+    tokens.extend(added);
+    let past = vocab.len()..;
+    tokens.extend(missing.into_iter().zip(past.map(Value::from)));
 }
 
 fn spelling_of(file: &Value) -> Spelling {

@@ -159,7 +159,7 @@ fn raw_bytes(token: &str, spelling: Spelling, out: &mut Vec<u8>) {
 }
 
 /// The byte of a SentencePiece byte piece such as `<0x0A>`.
-fn byte_piece(token: &str) -> Option<u8> {
+pub(crate) fn byte_piece(token: &str) -> Option<u8> {
     let hex = token.strip_prefix("<0x")?.strip_suffix('>')?;
     if hex.len() == 2 { u8::from_str_radix(hex, 16).ok() } else { None }
 }

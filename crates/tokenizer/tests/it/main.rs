@@ -2,6 +2,7 @@
 
 mod chars;
 mod encode;
+mod gguf;
 mod load;
 mod pretokenize;
 mod stream;
