@@ -5,8 +5,20 @@ use crate::error::ModelError;
 use hearth_kernel::activation::Activation;
 
 /// A parameter: an index into the model's [`ParamSpec`]s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ParamId(pub(crate) usize);
+
+impl ParamId {
+    /// The parameter that a decoder's `specs` have at `index`.
+    pub fn new(index: usize) -> Self {
+        ParamId(index)
+    }
+
+    /// Its place among a decoder's `specs`.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
 
 /// How a parameter starts.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -102,6 +102,8 @@ pub struct Runner {
     lse: Buffer<f32>,
     chosen: Buffer<f32>,
     logits: Buffer<f32>,
+    /// Sums of squares of what goes into each linear layer, and how many rows they are of.
+    watched: Option<HashMap<ParamId, (Vec<f64>, usize)>>,
     /// What goes into a quantised layer.
     quantized: QuantizedRows,
     /// For blocks that see everything, and for those with a sliding window; as long as the longest sequence.
@@ -213,6 +215,7 @@ impl Runner {
             lse: Buffer::scratch(norms),
             chosen: Buffer::scratch(0),
             logits: Buffer::scratch(0),
+            watched: None,
             quantized: QuantizedRows::new(),
             rope,
             plan,
@@ -265,6 +268,10 @@ impl Runner {
         let ops = std::mem::take(&mut self.plan.ops);
         let mut next = 0;
         while let Some(op) = ops.get(next) {
+            if let Op::Linear { x, layer, .. } = op {
+                let n = rows.tokens.len() * layer.inputs;
+                watch(&mut self.watched, layer.weight, &self.buffers[*x][..n], layer.inputs);
+            }
             let layers = self.quantized_together(&ops[next..]);
             if layers > 0 {
                 self.quantized_linears(&ops[next..next + layers], rows.tokens.len());
@@ -292,6 +299,19 @@ impl Runner {
         self.run(&mut [Feed { sequence, tokens: part, logits: Logits::Last }])
     }
 
+    /// Begins to measure what goes into each linear layer.
+    pub fn watch_inputs(&mut self) {
+        self.watched = Some(HashMap::new());
+    }
+
+    /// The mean square of each input of each linear layer since [`watch_inputs`](Self::watch_inputs).
+    pub fn watched_inputs(&mut self) -> HashMap<ParamId, Vec<f32>> {
+        let mean = |(id, (sums, rows)): (ParamId, (Vec<f64>, usize))| {
+            (id, sums.into_iter().map(|sum| (sum / rows as f64) as f32).collect())
+        };
+        self.watched.take().unwrap_or_default().into_iter().map(mean).collect()
+    }
+
     /// Output head over the chosen rows of the hidden states.
     fn head(&mut self, chosen: &[usize]) {
         let config = self.decoder.config();
@@ -307,6 +327,7 @@ impl Runner {
         let head = self.decoder.head();
         let bias = head.bias.map(|b| self.tables[&b.0].values());
         let (x, out) = (&self.chosen[..chosen.len() * c], &mut self.logits[..chosen.len() * v]);
+        watch(&mut self.watched, head.weight, x, c);
         match &self.linears[&head.weight.0] {
             Matrix::Dense(weight) => {
                 let epilogue = Epilogue { bias, ..Epilogue::default() };
@@ -391,6 +412,10 @@ impl Runner {
             _ => None,
         };
         let Some(first) = ops.first().and_then(of) else { return 0 };
+        if self.watched.is_some() {
+            // One by one, so that each is seen.
+            return 1;
+        }
         ops.iter().take_while(|op| of(op) == Some(first)).count()
     }
 
@@ -486,6 +511,16 @@ impl Runner {
                 &mut self.lse[..heads * count],
             );
         }
+    }
+}
+
+/// Adds the squares of rows of `x` to a layer's sums.
+fn watch(watched: &mut Option<HashMap<ParamId, (Vec<f64>, usize)>>, id: ParamId, x: &[f32], cols: usize) {
+    let Some(watched) = watched else { return };
+    let (sums, rows) = watched.entry(id).or_insert_with(|| (vec![0.0; cols], 0));
+    for row in x.chunks_exact(cols) {
+        sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x).powi(2));
+        *rows += 1;
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Rows {
     pub cols: usize,
     /// The order of the rows.
     pub order: RowOrder,
+    /// The model's matrix is [in, out], where the file has [out, in].
+    pub transposed: bool,
 }
 
 /// The order of a matrix' rows in a file.
@@ -71,8 +73,9 @@ impl Rows {
         kind: BlockType,
         cols: usize,
         order: RowOrder,
+        transposed: bool,
     ) -> Self {
-        Rows { file, range, kind, cols, order }
+        Rows { file, range, kind, cols, order, transposed }
     }
 
     /// All rows, in the file's order.
@@ -108,9 +111,17 @@ impl Rows {
         dequantize(self.kind, &self.bytes()[self.order.row_of(i) * bytes..][..bytes], out);
     }
 
-    /// All values, in the model's order.
+    /// All values, in the model's shape and order.
     pub fn values(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.len() * self.cols];
+        if self.transposed {
+            let (rows, mut row) = (self.len(), vec![0.0; self.cols]);
+            for i in 0..rows {
+                self.row(i, &mut row);
+                row.iter().enumerate().for_each(|(j, x)| values[j * rows + i] = *x);
+            }
+            return values;
+        }
         match self.order {
             RowOrder::Same => dequantize(self.kind, self.bytes(), &mut values),
             _ => values.chunks_exact_mut(self.cols).enumerate().for_each(|(i, out)| self.row(i, out)),

@@ -69,6 +69,16 @@ impl Weights {
         Ok(Weights { tensors: tensors.into_iter().map(|t| t.parameter()).collect() })
     }
 
+    /// Weights by their values, in the order of `decoder.specs()`.
+    ///
+    /// # Errors
+    /// If there are more or fewer values than a spec's shape has.
+    pub fn from_values(decoder: &Decoder, values: Vec<Vec<f32>>) -> Result<Self, ModelError> {
+        let tensors = decoder.specs().iter().zip(values);
+        let tensors = tensors.map(|(spec, values)| Ok(Tensor::from_vec(values, &spec.shape)?));
+        Self::from_tensors(decoder, tensors.collect::<Result<_, ModelError>>()?)
+    }
+
     /// A parameter.
     pub fn get(&self, id: ParamId) -> &Tensor {
         &self.tensors[id.0]

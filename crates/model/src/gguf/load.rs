@@ -44,12 +44,14 @@ impl GgufModel {
         for spec in decoder.specs() {
             let name = gguf_name(decoder.config().family, &spec.name);
             let tensor = file.require(&name)?;
-            check_shape(&file, spec, &name, tensor)?;
+            check_shape(&file, decoder.config().family, spec, &name, tensor)?;
             let order = match is_rotated(decoder.config().family, &spec.name) {
                 true => RowOrder::Interleaved { head_dim },
                 false => RowOrder::Same,
             };
-            params.push(Rows::new(file.clone(), tensor.range(), tensor.kind, tensor.row_len(), order));
+            let transposed = is_in_out(decoder.config().family, spec);
+            let (range, cols) = (tensor.range(), tensor.row_len());
+            params.push(Rows::new(file.clone(), range, tensor.kind, cols, order, transposed));
             names.push(name);
         }
         for name in file.tensor_names() {
@@ -107,12 +109,22 @@ pub(super) fn is_rotated(family: Family, name: &str) -> bool {
     family == Family::Llama && [".q_proj.", ".k_proj."].iter().any(|part| name.contains(part))
 }
 
+/// Whether a matrix is [in, out] in the model.
+pub(super) fn is_in_out(family: Family, spec: &ParamSpec) -> bool {
+    family.stores_in_out() && spec.shape.len() == 2 && spec.name.starts_with("transformer.h.")
+}
+
 /// Matrices are [out, in] in a GGUF file, GPT-2's too.
-fn check_shape(file: &Gguf, spec: &ParamSpec, name: &str, tensor: &TensorInfo) -> Result<(), ModelError> {
+fn check_shape(
+    file: &Gguf,
+    family: Family,
+    spec: &ParamSpec,
+    name: &str,
+    tensor: &TensorInfo,
+) -> Result<(), ModelError> {
     let got = tensor.shape();
     let transposed: Vec<usize> = spec.shape.iter().rev().copied().collect();
-    let stored_in_out = spec.name.starts_with("transformer.h.") && spec.shape.len() == 2;
-    let expected = if stored_in_out { &transposed } else { &spec.shape };
+    let expected = if is_in_out(family, spec) { &transposed } else { &spec.shape };
     if got != *expected {
         return Err(problem(file, format!("tensor {name}: expected shape {expected:?}, got {got:?}")));
     }

@@ -1,7 +1,7 @@
 //! A decoder as a GGUF file that llama.cpp runs: metadata, names, orders and types as its converter writes
 //! them.
 
-use super::load::{gguf_name, is_rotated};
+use super::load::{gguf_name, is_in_out, is_rotated};
 use super::{GgufModel, GgufWriter};
 use crate::config::{DecoderConfig, Family};
 use crate::decoder::Decoder;
@@ -88,20 +88,16 @@ pub fn save_gguf(
 fn shape_of(spec: &ParamSpec, family: Family) -> (usize, usize) {
     match spec.shape[..] {
         [cols] => (1, cols),
-        [inputs, outputs] if is_in_out(spec, family) => (outputs, inputs),
+        [inputs, outputs] if is_in_out(family, spec) => (outputs, inputs),
         [rows, cols] => (rows, cols),
         ref other => unreachable!("parameters have one or two dimensions, got {other:?}"),
     }
 }
 
-fn is_in_out(spec: &ParamSpec, family: Family) -> bool {
-    family.stores_in_out() && spec.shape.len() == 2 && spec.name.starts_with("transformer.h.")
-}
-
 /// A parameter's values as the file has them: rows of outputs, Llama's rotated heads interleaved.
 fn in_file_order(values: &[f32], spec: &ParamSpec, config: &DecoderConfig) -> Vec<f32> {
     let (rows, cols) = shape_of(spec, config.family);
-    if is_in_out(spec, config.family) {
+    if is_in_out(config.family, spec) {
         let mut out = vec![0.0; values.len()];
         for (row, out) in out.chunks_exact_mut(cols).enumerate() {
             out.iter_mut().enumerate().for_each(|(col, x)| *x = values[col * rows + row]);

@@ -2,6 +2,7 @@
 
 use crate::executors::{config, fed, random, tokens};
 use hearth_kernel::quant::BlockType;
+use hearth_model::executor::ParamId;
 use hearth_model::gguf::{Gguf, GgufModel, Mix, Value, save_gguf};
 use hearth_model::source::Source;
 use hearth_model::{Decoder, DecoderConfig, Family, ModelError, Runner, Weights};
@@ -125,8 +126,12 @@ fn files_that_are_no_model_here_are_refused_by_name() {
 #[test]
 fn stored_values_are_in_the_order_of_the_model() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (decoder, weights) = random(&config(Family::Llama, 64));
-    let model = save(&dir.path().join("m.gguf"), &decoder, &weights, "f32").expect("saved");
-    let layer = decoder.head().weight;
-    assert_eq!(model.stored(layer).values(), weights.get(layer).data());
+    for family in [Family::Llama, Family::Gpt2] {
+        let (decoder, weights) = random(&config(family, 64));
+        let model = save(&dir.path().join("m.gguf"), &decoder, &weights, "f32").expect("saved");
+        for (i, spec) in decoder.specs().iter().enumerate() {
+            let id = ParamId::new(i);
+            assert_eq!(model.stored(id).values(), weights.get(id).data(), "{}", spec.name);
+        }
+    }
 }
