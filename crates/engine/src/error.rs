@@ -45,6 +45,15 @@ pub enum EngineError {
         model: usize,
     },
 
+    /// A chat template that isn't one, or that doesn't come to an end, or that refuses a conversation.
+    #[error("chat template{at}: {problem}", at = line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    Template {
+        /// The line of the template, from one.
+        line: Option<usize>,
+        /// What is wrong.
+        problem: String,
+    },
+
     /// An empty prompt, and no token that could begin a text.
     #[error(
         "the prompt is empty, and the tokenizer has no token that begins a text (neither bos, nor eos, nor \

@@ -31,6 +31,7 @@ mod sampler;
 mod score;
 mod special;
 mod stream;
+mod template;
 
 pub use engine::Engine;
 pub use error::{EngineError, Result};
@@ -38,3 +39,4 @@ pub use generate::{Completion, Event, FinishReason, Prompt, Request, Timings};
 pub use sampler::{Sampler, Sampling};
 pub use score::{Score, ScoreProgress};
 pub use special::SpecialRules;
+pub use template::{ChatTemplate, Message, Piece, Rendered};

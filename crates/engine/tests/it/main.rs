@@ -7,6 +7,7 @@ mod score;
 mod sequence_ends;
 mod special;
 mod stream;
+mod template;
 
 use hearth_engine::{Completion, Engine, Event, Request, Sampling};
 use hearth_model::{Decoder, DecoderConfig, Weights};
