@@ -19,6 +19,7 @@
 
 mod alphabet;
 mod chars;
+mod charsmap;
 mod count;
 mod cut;
 mod error;

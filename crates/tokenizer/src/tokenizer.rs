@@ -8,6 +8,7 @@ use tokenizers::pipeline::{EncodeOptions, Override, PipelineTokenizer};
 
 use crate::alphabet;
 use crate::chars::Chars;
+use crate::charsmap;
 use crate::cut::Cutter;
 use crate::error::{Result, TokenizerError};
 use crate::json::{self, BpeParts};
@@ -70,6 +71,7 @@ impl Tokenizer {
         let mut file: Value =
             serde_json::from_str(&json).map_err(|error| bad(format!("not JSON: {error}")))?;
         tokenizers::canonicalize_value(&mut file).map_err(|error| bad(error.to_string()))?;
+        charsmap::check(&file["normalizer"]).map_err(bad)?;
         let spelling = spelling_of(&file);
         let vocab = Vocab::from_json(&file, spelling).map_err(bad)?;
         let pre_tokenizer = file.get("pre_tokenizer").and_then(PreTokenizer::from_json);

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use hearth_tokenizer::{GgufVocab, PreTokenizer, Tokenizer};
+use proptest::prelude::*;
 use serde_json::Value;
 
 use crate::{TEXT, trained};
@@ -215,6 +216,23 @@ fn bad_metadata_is_named() {
     fails("spm", |vocab| vocab.token_types.push(1), &["token_type"]);
     fails("unigram", |vocab| vocab.scores.clear(), &["scores"]);
     fails("unigram", |vocab| vocab.precompiled_charsmap = Some(vec![9, 9]), &[]);
+}
+
+proptest! {
+    #[test]
+    fn damaged_tables_of_characters_are_refused_or_harmless(
+        at in 0usize..1038, byte: u8, keep in 0usize..=1038, text in any::<String>()
+    ) {
+        let golden = golden();
+        let mut vocab = vocab_of(&golden["vocabs"]["unigram"]);
+        let map = vocab.precompiled_charsmap.as_mut().unwrap();
+        map[at] = byte;
+        map.truncate(keep);
+        if let Ok(tokenizer) = Tokenizer::from_gguf(vocab, Path::new("model.gguf")) {
+            tokenizer.encode(&text).unwrap();
+            tokenizer.encode("a\tb １２…").unwrap();
+        }
+    }
 }
 
 #[test]
