@@ -32,7 +32,7 @@ pub(crate) fn check(normalizer: &Value) -> Result<(), String> {
 fn check_bytes(bytes: &[u8]) -> Result<(), String> {
     let (header, rest) = bytes.split_first_chunk::<4>().ok_or("expected a size in its first four bytes")?;
     let size = u32::from_le_bytes(*header) as usize;
-    if size == 0 || size % 4 != 0 || size > rest.len() {
+    if size == 0 || !size.is_multiple_of(4) || size > rest.len() {
         return Err(format!("its trie has {size} bytes, of {} that follow", rest.len()));
     }
     let (trie, replacements) = rest.split_at(size);

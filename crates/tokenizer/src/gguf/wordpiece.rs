@@ -79,10 +79,26 @@ fn is_bracketed(token: &str) -> bool {
 /// The file doesn't say whether capitals count; a vocabulary without any says that they don't.
 /// Then accents don't either, as in BERT.
 pub(super) fn normalizer(tokens: &[String]) -> Value {
-    let has_capitals = |token: &String| !is_bracketed(token) && token.chars().any(char::is_uppercase);
-    let cased = tokens.iter().any(has_capitals);
+    // Some letters look large but have no small form, like ℝ.
+    let is_capital = |letter: char| !letter.to_lowercase().eq([letter]);
+    let cased = tokens.iter().any(|token| !is_bracketed(token) && token.chars().any(is_capital));
     json!({
         "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
         "lowercase": !cased,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_counts_where_the_vocabulary_has_capitals() {
+        let lowercase = |tokens: &[&str]| {
+            let tokens: Vec<String> = tokens.iter().map(|token| token.to_string()).collect();
+            normalizer(&tokens)["lowercase"].as_bool()
+        };
+        assert_eq!(lowercase(&["[CLS]", "word", "##s", "ℝ"]), Some(true));
+        assert_eq!(lowercase(&["[CLS]", "Word", "##s"]), Some(false));
+    }
 }
