@@ -72,8 +72,44 @@ fn layout(class: usize) -> Layout {
     Layout::from_size_align(class, alignment).expect("a buffer's size fits in isize")
 }
 
+/// Blocks from this size up to a huge page share stretches of memory that are made of such pages: the
+/// weights of a small model, read once a token, are mostly of these sizes.
+const SHARED: usize = 128 << 10;
+/// Such a stretch. Memory that no block has yet isn't touched, so it costs nothing.
+const STRETCH: usize = 16 * HUGE_PAGE;
+
+/// What is left of the stretch that was begun last.
+struct Stretch {
+    left: &'static mut [u8],
+}
+
+static STRETCH_LEFT: Mutex<Stretch> = Mutex::new(Stretch { left: &mut [] });
+
+/// Whether a block is part of a stretch, which is never given back to the system.
+fn is_shared(class: usize) -> bool {
+    (SHARED..HUGE_PAGE).contains(&class)
+}
+
+/// A fresh block of zeros in a stretch; none if the system has no such memory to map.
+fn from_stretch(class: usize) -> Option<NonNull<u8>> {
+    let mut stretch = STRETCH_LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    if stretch.left.len() < class {
+        // Mapped memory is zero and costs nothing until it is touched.
+        let all = Box::leak(Box::new(memmap2::MmapMut::map_anon(STRETCH + HUGE_PAGE).ok()?));
+        let aligned = all.as_ptr().align_offset(HUGE_PAGE);
+        stretch.left = all.get_mut(aligned..)?.get_mut(..STRETCH)?;
+        advise_huge_pages(stretch.left.as_mut_ptr(), STRETCH);
+    }
+    let (block, left) = std::mem::take(&mut stretch.left).split_at_mut(class);
+    stretch.left = left;
+    NonNull::new(block.as_mut_ptr())
+}
+
 /// A fresh block of zeros.
 fn fresh(class: usize) -> NonNull<u8> {
+    if is_shared(class) {
+        return from_stretch(class).unwrap_or_else(|| handle_alloc_error(layout(class)));
+    }
     let layout = layout(class);
     let raw = if class >= HUGE_PAGE {
         // SAFETY: the layout's size isn't zero; a block that was got is written through its length.
@@ -187,11 +223,14 @@ impl<T: Element + fmt::Debug> fmt::Debug for Buffer<T> {
     }
 }
 
-/// Gives all cached blocks back to the system.
+/// Gives cached blocks back to the system, but for those that share a stretch of memory.
 pub fn trim_cache() {
-    let free = with_cache(|cache| {
-        cache.cached_bytes = 0;
-        std::mem::take(&mut cache.free)
+    let free: HashMap<usize, Vec<Block>> = with_cache(|cache| {
+        let (kept, free) =
+            std::mem::take(&mut cache.free).into_iter().partition(|(class, _)| is_shared(*class));
+        cache.free = kept;
+        cache.cached_bytes = cache.free.iter().map(|(class, blocks)| class * blocks.len()).sum();
+        free
     });
     for (class, blocks) in free {
         for block in blocks {
