@@ -83,7 +83,18 @@ pub(super) unsafe fn run_block(a: &Block, b: &Panels, tile: &Tile, load_c: bool,
         Isa::Avx512 => unsafe { super::wide::run(a, b, tile, load_c) },
         _ => run(a, b, tile, load_c),
     }
-    if last && (tile.bias.is_some() || tile.activation.is_some() || tile.pre_activation.is_some()) {
+    if last {
+        // SAFETY: passed on from the caller.
+        unsafe { epilogue(tile) };
+    }
+}
+
+/// Bias and activation over a product that is complete.
+///
+/// # Safety
+/// `tile` must lie in memory that no other thread touches.
+pub(super) unsafe fn epilogue(tile: &Tile) {
+    if tile.bias.is_some() || tile.activation.is_some() || tile.pre_activation.is_some() {
         finish(tile);
     }
 }

@@ -7,6 +7,7 @@
 
 mod micro;
 mod pack;
+mod thin;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod wide;
@@ -318,6 +319,9 @@ impl<'a> Plan<'a> {
         if m == 0 || n == 0 || k == 0 {
             return;
         }
+        if m <= thin::MOST_ROWS && self.a.row_major() && k == self.a.cols {
+            return self.multiply_thin(b, first_col);
+        }
         let panels = n.div_ceil(NR);
         let threads = if m * n * k < SERIAL_WORK { 1 } else { pool::threads_here() };
         // Enough tasks to even out the threads, as few rows of blocks as the cache allows: each reads all
@@ -334,6 +338,32 @@ impl<'a> Plan<'a> {
             let (row, row_end) = (first_row(block), first_row(block + 1));
             let panel_end = (panel + panels_per_task).min(panels);
             self.run_task(b, first_col, first_k, row, row_end - row, panel..panel_end);
+        });
+    }
+
+    /// As [`multiply`](Self::multiply), for few rows and a B that has all of K.
+    fn multiply_thin(&self, b: &PackedMatrix, first_col: usize) {
+        let (m, n, k) = (self.a.rows, b.cols(), b.rows());
+        let panels = n.div_ceil(NR);
+        let threads = if m * n * k < SERIAL_WORK { 1 } else { pool::threads_here() };
+        let tasks = if threads == 1 { 1 } else { (4 * threads).min(panels) };
+        parallel_for(tasks, |task| {
+            let range = task * panels / tasks..(task + 1) * panels / tasks;
+            let col = range.start * NR;
+            let cols = (range.len() * NR).min(n - col);
+            let tile = self.tile(0, first_col + col, m, cols);
+            let at = thin::Thin {
+                a: self.a.data,
+                a_stride: self.a.row_stride,
+                rows: m,
+                depth: k,
+                load_c: self.accumulate,
+                c: tile.c,
+                c_stride: tile.c_stride,
+            };
+            thin::multiply(&at, b.values(), range, cols);
+            // SAFETY: tasks own disjoint columns of C, all rows of them.
+            unsafe { micro::epilogue(&tile) };
         });
     }
 

@@ -29,7 +29,7 @@ pub struct PackedMatrix {
 }
 
 #[derive(Clone, Debug)]
-enum Values {
+pub(super) enum Values {
     Single(Buffer<f32>),
     Half(Buffer<f16>),
     Brain(Buffer<bf16>),
@@ -102,6 +102,11 @@ impl PackedMatrix {
     /// N.
     pub fn cols(&self) -> usize {
         self.cols
+    }
+
+    /// The panels, one after another.
+    pub(super) fn values(&self) -> &Values {
+        &self.data
     }
 
     /// Whether [`panels`](Self::panels) needs memory to widen into.

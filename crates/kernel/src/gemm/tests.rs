@@ -176,3 +176,29 @@ fn tiles_are_products_too() {
         }
     }
 }
+
+#[test]
+fn half_precision_gives_the_bits_of_its_values() {
+    use crate::quant::{BlockType, dequantize, quantize};
+    let row_of = |i: usize| (i * 7 + 3) % 50;
+    for (kind, k) in
+        [(BlockType::F32, 300), (BlockType::F16, 300), (BlockType::Bf16, 517), (BlockType::Q6K, 512)]
+    {
+        let values = noise(50 * k, 12);
+        let mut bytes = vec![0; kind.bytes_for(50 * k).expect("whole blocks")];
+        quantize(kind, &values, k, None, &mut bytes).expect("finite");
+        let mut kept = vec![0.0; 50 * k];
+        dequantize(kind, &bytes, &mut kept);
+        let ordered: Vec<f32> = (0..50).flat_map(|i| kept[row_of(i) * k..][..k].to_vec()).collect();
+        let packed = PackedMatrix::pack_rows(kind, &bytes, 50, k, row_of);
+        for m in [1, 2, 3, 4, 5, 30] {
+            let a = noise(m * k, 13);
+            let (mut got, mut expected) = (vec![0.0; m * 50], vec![0.0; m * 50]);
+            let out = MatMut::new(&mut got, m, 50);
+            gemm_packed(Mat::new(&a, m, k), &packed, out, Write::Overwrite, Epilogue::default());
+            let b = Mat::new(&ordered, 50, k).t();
+            gemm(Mat::new(&a, m, k), b, MatMut::new(&mut expected, m, 50), Write::Overwrite);
+            assert_eq!(got, expected, "{kind} with {m} rows");
+        }
+    }
+}
