@@ -19,3 +19,8 @@ pub fn install() -> Result<()> {
 pub fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
 }
+
+/// Whether the user asked to stop since the last time; the next request counts anew.
+pub fn take() -> bool {
+    ASKED.swap(false, Ordering::SeqCst)
+}

@@ -10,7 +10,7 @@ mod terminal;
 mod training;
 
 use clap::{Args, Parser, Subcommand};
-use commands::{bench, doctor, eval, generate, get, pretrain, quickstart, tokenizer};
+use commands::{bench, chat, convert, doctor, eval, generate, get, pretrain, quickstart, tokenizer};
 use std::process::ExitCode;
 use terminal::Terminal;
 
@@ -48,7 +48,10 @@ enum Command {
     Tokenizer(tokenizer::Tokenizer),
     Pretrain(pretrain::Pretrain),
     Generate(generate::Generate),
+    Chat(chat::Chat),
     Eval(eval::Eval),
+    Convert(convert::Convert),
+    Quantize(convert::Quantize),
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
 }
@@ -67,7 +70,10 @@ fn main() -> ExitCode {
         Command::Tokenizer(command) => command.run(&terminal),
         Command::Pretrain(command) => command.run(&terminal, seed),
         Command::Generate(command) => command.run(&terminal, seed),
+        Command::Chat(command) => command.run(&terminal, seed),
         Command::Eval(command) => command.run(&terminal),
+        Command::Convert(command) => command.run(&terminal),
+        Command::Quantize(command) => command.run(&terminal),
         Command::Bench(command) => command.run(&terminal, seed),
         Command::Doctor(command) => command.run(&terminal),
     });

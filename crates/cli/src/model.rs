@@ -3,7 +3,7 @@
 use crate::failure::Usage;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use hearth_data::{CATALOGUE, fetch, home};
+use hearth_data::{CATALOGUE, Corpus, CorpusOptions, fetch, home};
 use hearth_tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
 
@@ -33,4 +33,16 @@ pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
         return Ok(Tokenizer::from_gpt2_files(&gpt2[0], &gpt2[1])?);
     }
     Ok(if path.is_dir() { Tokenizer::from_folder(path)? } else { Tokenizer::from_file(path)? })
+}
+
+/// The whole text of a file, decompressed, as one document.
+pub fn read_text(path: &Path) -> Result<String> {
+    let options =
+        CorpusOptions { whole_bytes: usize::MAX, piece_bytes: usize::MAX, ..CorpusOptions::default() };
+    let corpus = Corpus::open(&[path.to_owned()], options)?;
+    let mut text = String::new();
+    for document in corpus.documents() {
+        text.push_str(&document?.text);
+    }
+    Ok(text)
 }

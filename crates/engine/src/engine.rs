@@ -1,8 +1,11 @@
 //! The engine: a model ready to run, its tokenizer, and the rules for special tokens.
 
 use crate::error::{EngineError, Result};
+use crate::gguf;
 use crate::special::SpecialRules;
-use hearth_model::{Decoder, DecoderConfig, ModelError, Runner, Weights, load_folder};
+use hearth_model::gguf::{Gguf, GgufModel};
+use hearth_model::source::Source;
+use hearth_model::{Decoder, DecoderConfig, ModelError, Runner, Sequence, Weights, load_folder};
 use hearth_tokenizer::Tokenizer;
 use std::path::Path;
 
@@ -12,16 +15,25 @@ pub struct Engine {
     pub(crate) runner: Runner,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) special: SpecialRules,
+    /// The last sequence that ended, and the tokens it holds: the next prompt may begin with them.
+    pub(crate) last: Option<(Vec<u32>, Sequence)>,
 }
 
 impl Engine {
-    /// Opens a model folder in the Hugging Face layout.
+    /// Opens a model: a GGUF file, or a folder in the Hugging Face layout.
     ///
     /// # Errors
     /// If a file is missing or doesn't hold what it should, or if the tokenizer has more entries than
     /// the model's vocabulary. (Fewer are fine: vocabularies are often rounded up. Ids without a token
     /// are never sampled.)
-    pub fn open(dir: &Path) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_file() {
+            let model = GgufModel::new(Gguf::open(path)?)?;
+            let (tokenizer, special) = gguf::tokenizer(model.file())?;
+            let decoder = model.decoder().clone();
+            return Self::assemble(&path.display().to_string(), decoder, &model, tokenizer, special);
+        }
+        let dir = path;
         let (decoder, weights) = load_folder(dir)?;
         let tokenizer = Tokenizer::from_folder(dir)?;
         let special = SpecialRules::of_folder(dir, &tokenizer)?;
@@ -41,7 +53,7 @@ impl Engine {
     fn assemble(
         place: &str,
         decoder: Decoder,
-        weights: &Weights,
+        source: &dyn Source,
         tokenizer: Tokenizer,
         special: SpecialRules,
     ) -> Result<Self> {
@@ -53,7 +65,7 @@ impl Engine {
                 model,
             });
         }
-        Ok(Engine { runner: Runner::new(decoder, weights)?, tokenizer, special })
+        Ok(Engine { runner: Runner::new(decoder, source)?, tokenizer, special, last: None })
     }
 
     /// The model, ready to run.

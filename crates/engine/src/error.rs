@@ -54,6 +54,18 @@ pub enum EngineError {
         problem: String,
     },
 
+    /// What was written doesn't do what it was made from.
+    #[error(
+        "{path}: {what} aren't those of the model it was made from, so it wasn't kept\nhint: this is a \
+         mistake in Hearth, or of the disk; please report it with the model's name", path = path.display()
+    )]
+    Export {
+        /// The file or folder.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+    },
+
     /// An empty prompt, and no token that could begin a text.
     #[error(
         "the prompt is empty, and the tokenizer has no token that begins a text (neither bos, nor eos, nor \

@@ -125,7 +125,9 @@ pub struct Completion {
 pub struct Timings {
     /// Prompt tokens taken in, a shared prompt counted once.
     pub prompt_tokens: usize,
-    /// Seconds for them.
+    /// Prompt tokens that the last sequence held already.
+    pub reused_tokens: usize,
+    /// Seconds for those taken in.
     pub prompt_seconds: f64,
     /// Tokens generated after the first of each continuation.
     pub generated_tokens: usize,
@@ -191,7 +193,8 @@ impl Engine {
                 active.iter_mut().for_each(|one| one.finish = one.finish.or(Some(FinishReason::Cancelled)));
             }
             for one in active.extract_if(.., |one| one.finish.is_some()) {
-                let completion = one.complete(&mut on_event);
+                let (completion, last) = one.complete(&mut on_event);
+                self.last = Some(last);
                 done.push(completion);
             }
             if active.is_empty() && (cancelled || waiting.is_empty()) {
@@ -238,10 +241,12 @@ impl Engine {
     ) -> Result<Vec<Active>> {
         let start = Instant::now();
         let capacity = prompt.len().saturating_add(request.max_tokens).min(self.context());
-        let mut first = self.runner.sequence(capacity)?;
+        let mut first = self.sequence_for(prompt, capacity)?;
         let entries = self.tokenizer.vocab_size();
-        let logits = self.runner.prefill(&mut first, prompt)?[..entries].to_vec();
-        timings.prompt_tokens += prompt.len();
+        let fresh = &prompt[first.len()..];
+        let logits = self.runner.prefill(&mut first, fresh)?[..entries].to_vec();
+        timings.prompt_tokens += fresh.len();
+        timings.reused_tokens += prompt.len() - fresh.len();
         timings.prompt_seconds += start.elapsed().as_secs_f64();
         let mut sequences: Vec<Sequence> = (1..request.n).map(|_| first.fork()).collect();
         sequences.insert(0, first);
@@ -263,6 +268,21 @@ impl Engine {
             Ok(one)
         };
         sequences.into_iter().enumerate().map(begin).collect()
+    }
+
+    /// A sequence for a prompt: the last one, cut to what the two have in common, or an empty one. At least
+    /// one token is left to take in.
+    fn sequence_for(&mut self, prompt: &[u32], capacity: usize) -> Result<Sequence> {
+        if let Some((tokens, mut sequence)) = self.last.take() {
+            let common = tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+            let common = common.min(prompt.len() - 1);
+            if common > 0 {
+                sequence.truncate(common);
+                self.runner.reserve(&mut sequence, capacity)?;
+                return Ok(sequence);
+            }
+        }
+        Ok(self.runner.sequence(capacity)?)
     }
 
     /// Gives out the text of the newest token, and says whether the caller broke off.
@@ -324,7 +344,11 @@ impl Active {
         on_event(Event::Text { request: self.request, sequence: self.index, text: &text })
     }
 
-    fn complete(mut self, on_event: &mut impl FnMut(Event) -> ControlFlow<()>) -> Completion {
+    /// The completion, and the sequence with the tokens it holds.
+    fn complete(
+        mut self,
+        on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
+    ) -> (Completion, (Vec<u32>, Sequence)) {
         let reason = self.finish.unwrap_or(FinishReason::Cancelled);
         if reason != FinishReason::Stop && reason != FinishReason::Cancelled {
             let rest = self.stream.finish();
@@ -332,14 +356,16 @@ impl Active {
             let _ = self.give(rest, on_event);
         }
         let _ = on_event(Event::End { request: self.request, sequence: self.index, reason });
-        Completion {
+        let held = self.history[..self.sequence.len()].to_vec();
+        let completion = Completion {
             request: self.request,
             sequence: self.index,
             text: self.text,
             tokens: self.history.split_off(self.prompt_len),
             prompt_tokens: self.prompt_len,
             finish: reason,
-        }
+        };
+        (completion, (held, self.sequence))
     }
 }
 

@@ -24,19 +24,26 @@
 //! Shape letters: V vocabulary, T tokens of a sequence.
 #![forbid(unsafe_code)]
 
+mod convert;
 mod engine;
 mod error;
 mod generate;
+mod gguf;
 mod sampler;
 mod score;
 mod special;
+mod speed;
 mod stream;
 mod template;
 
+pub use convert::{Divergence, ImportanceMap, ModelFiles, stored_type};
 pub use engine::Engine;
 pub use error::{EngineError, Result};
 pub use generate::{Completion, Event, FinishReason, Prompt, Request, Timings};
+pub use hearth_model::StoredType;
+pub use hearth_model::gguf::Mix;
 pub use sampler::{Sampler, Sampling};
 pub use score::{Score, ScoreProgress};
 pub use special::SpecialRules;
+pub use speed::Speed;
 pub use template::{ChatTemplate, Message, Piece, Rendered};

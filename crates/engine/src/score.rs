@@ -48,7 +48,10 @@ pub struct ScoreProgress {
 impl Engine {
     /// Scores a text in non-overlapping windows of `ctx` tokens (the model's context if none is
     /// given): every token after the first of a window once, or with `half` only those in the second
-    /// half of full windows, as llama.cpp's perplexity tool does. No token is put in front.
+    /// half of full windows, as llama.cpp's perplexity tool does.
+    ///
+    /// Where texts of the model begin with a token (`bos`), every window does: put in front, or with `half`
+    /// in the place of the window's first token, which is that tool's way. Otherwise none is put in front.
     ///
     /// # Errors
     /// If the text is too short, `ctx` doesn't fit the model, or the logits aren't numbers.
@@ -59,8 +62,12 @@ impl Engine {
         half: bool,
         progress: impl FnMut(ScoreProgress) -> ControlFlow<()>,
     ) -> Result<Score> {
-        let tokens = self.tokenizer.encode(text)?;
-        self.score_tokens(&tokens, ctx, half, progress)
+        let mut tokens = self.tokenizer.encode(text)?;
+        let begin = self.special.prepend;
+        if let Some(begin) = begin.filter(|_| half) {
+            tokens.insert(0, begin);
+        }
+        self.score_windows(&tokens, ctx, half, begin, progress)
     }
 
     /// [`score_text`](Self::score_text) for tokens.
@@ -72,6 +79,18 @@ impl Engine {
         tokens: &[u32],
         ctx: Option<usize>,
         half: bool,
+        progress: impl FnMut(ScoreProgress) -> ControlFlow<()>,
+    ) -> Result<Score> {
+        self.score_windows(tokens, ctx, half, None, progress)
+    }
+
+    /// Scores tokens in windows that each begin with `begin`.
+    fn score_windows(
+        &mut self,
+        tokens: &[u32],
+        ctx: Option<usize>,
+        half: bool,
+        begin: Option<u32>,
         mut progress: impl FnMut(ScoreProgress) -> ControlFlow<()>,
     ) -> Result<Score> {
         let context = self.context();
@@ -82,21 +101,24 @@ impl Engine {
         self.check_ids(tokens)?;
         let (needed, hint) = match half {
             true => (ctx, "without --half a shorter text will do; or give a smaller --ctx"),
-            false => (2, "give a longer text"),
+            false => (2 - usize::from(begin.is_some()), "give a longer text"),
         };
         if tokens.len() < needed {
             return Err(EngineError::TooShort { tokens: tokens.len(), needed, hint });
         }
         let mut score = Score::default();
         let mut read = 0;
-        for window in tokens.chunks(ctx) {
-            if half && window.len() < ctx {
+        let step = if begin.is_some() && !half { ctx - 1 } else { ctx };
+        for part in tokens.chunks(step) {
+            if half && part.len() < ctx {
                 break;
             }
+            let replaced = usize::from(begin.is_some() && half);
+            let window: Vec<u32> = begin.into_iter().chain(part[replaced..].iter().copied()).collect();
             // llama.cpp counts the predictions made at positions ctx/2 up to ctx - 2.
             let first = if half { ctx / 2 } else { 0 };
-            self.score_window(window, first, read, &mut score)?;
-            read += window.len();
+            self.score_window(&window, first, read, &mut score)?;
+            read += part.len();
             if progress(ScoreProgress { read, of: tokens.len(), so_far: score }).is_break() {
                 return Err(EngineError::Interrupted);
             }

@@ -1,13 +1,17 @@
-//! `hearth bench`: how fast this machine trains.
+//! `hearth bench`: how fast this machine trains, and runs a model.
 
 use crate::failure::{Stopped, Usage};
 use crate::interrupt;
+use crate::model::resolve;
 use crate::profile_table;
 use crate::terminal::{Terminal, count, peak_rss_bytes};
 use anyhow::Result;
+use hearth_engine::{Engine, EngineError};
 use hearth_kernel::profile;
 use hearth_train::bench::{PRESETS, Preset};
 use serde_json::json;
+use std::ops::ControlFlow;
+use std::time::Instant;
 
 /// Measure the speed of this machine
 #[derive(clap::Args)]
@@ -20,6 +24,79 @@ pub struct Bench {
 enum What {
     /// Train a GPT-2-shaped model on one random batch: forward, backward, clipping, AdamW, in f32
     Train(Train),
+    /// Run a model on random tokens: a prompt at once, and tokens one by one, each from an empty cache
+    Infer(Infer),
+}
+
+#[derive(clap::Args)]
+struct Infer {
+    /// A model file or folder, or a name of the catalogue
+    model: String,
+    /// Tokens of the prompt; 0: none
+    #[arg(short, long, default_value_t = 512, value_name = "N")]
+    prompt: usize,
+    /// Tokens to generate; 0: none
+    #[arg(short = 'n', long, default_value_t = 128, value_name = "N")]
+    generate: usize,
+    /// How often to measure each, after one warm-up
+    #[arg(short, long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    repetitions: u64,
+}
+
+/// Tokens of the prompt whose first answer `first_token_ms` waits for.
+const FIRST_PROMPT: usize = 16;
+
+impl Infer {
+    fn run(self, terminal: &Terminal) -> Result<()> {
+        let path = resolve(&self.model, terminal)?;
+        let started = Instant::now();
+        let mut engine = Engine::open(&path)?;
+        let load_ms = started.elapsed().as_secs_f64() * 1e3;
+        let prompt: Vec<u32> = (0..FIRST_PROMPT.min(engine.context()) as u32).collect();
+        let mut sequence = engine.runner_mut().sequence(prompt.len())?;
+        engine.runner_mut().prefill(&mut sequence, &prompt).map_err(EngineError::from)?;
+        let first_token_ms = started.elapsed().as_secs_f64() * 1e3;
+        let speed = engine.measure_speed(self.prompt, self.generate, self.repetitions as usize, || {
+            if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let speed = match speed {
+            Err(EngineError::Interrupted) => return Err(Stopped("interrupted".into()).into()),
+            other => other?,
+        };
+        let rates = |tokens: usize, seconds: &[f64]| -> Vec<f64> {
+            seconds.iter().map(|s| tokens as f64 / s).collect()
+        };
+        let prompt = rates(self.prompt, &speed.prompt_seconds);
+        let generate = rates(self.generate, &speed.generate_seconds);
+        let line = |name: &str, tokens: usize, rates: &[f64]| match rates.is_empty() {
+            true => String::new(),
+            false => format!("{name} {tokens}: {} tokens/s · ", count(median(rates))),
+        };
+        terminal.result(
+            &format!(
+                "{}{}loaded in {load_ms:.0} ms, first token after {first_token_ms:.0} ms",
+                line("prompt", self.prompt, &prompt),
+                line("generate", self.generate, &generate),
+            ),
+            &json!({
+                "prompt_tokens_per_second": median(&prompt),
+                "generate_tokens_per_second": median(&generate),
+                "prompt_rates": prompt,
+                "generate_rates": generate,
+                "load_ms": load_ms,
+                "first_token_ms": first_token_ms,
+                "peak_rss_bytes": peak_rss_bytes(),
+                "threads": hearth_kernel::pool::threads(),
+            }),
+        )
+    }
+}
+
+/// The middle of some values; 0 of none.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
 #[derive(clap::Args)]
@@ -37,7 +114,10 @@ struct Train {
 
 impl Bench {
     pub fn run(self, terminal: &Terminal, seed: Option<u64>) -> Result<()> {
-        let What::Train(Train { preset, steps, profile }) = self.what;
+        let Train { preset, steps, profile } = match self.what {
+            What::Train(train) => train,
+            What::Infer(infer) => return infer.run(terminal),
+        };
         let chosen = Preset::named(&preset).ok_or_else(|| {
             let names = PRESETS.map(|p| p.name).join(", ");
             Usage(format!("--preset {preset}: expected one of {names}"))

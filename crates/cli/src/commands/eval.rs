@@ -2,10 +2,9 @@
 
 use crate::failure::Stopped;
 use crate::interrupt;
-use crate::model::resolve;
+use crate::model::{read_text, resolve};
 use crate::terminal::Terminal;
 use anyhow::Result;
-use hearth_data::{Corpus, CorpusOptions};
 use hearth_engine::{Engine, EngineError};
 use serde_json::json;
 use std::ops::ControlFlow;
@@ -14,7 +13,7 @@ use std::path::PathBuf;
 /// Measure how well a model predicts a text: loss, perplexity, bits per byte
 #[derive(clap::Args)]
 pub struct Eval {
-    /// A model folder, or a name of the catalogue
+    /// A model file or folder, or a name of the catalogue
     model: String,
     /// The text: a file (also .gz, .zst)
     #[arg(long, value_name = "F")]
@@ -59,16 +58,4 @@ impl Eval {
             }),
         )
     }
-}
-
-/// The whole text of a file, decompressed, as one document.
-fn read_text(path: &std::path::Path) -> Result<String> {
-    let options =
-        CorpusOptions { whole_bytes: usize::MAX, piece_bytes: usize::MAX, ..CorpusOptions::default() };
-    let corpus = Corpus::open(&[path.to_owned()], options)?;
-    let mut text = String::new();
-    for document in corpus.documents() {
-        text.push_str(&document?.text);
-    }
-    Ok(text)
 }

@@ -1,11 +1,11 @@
 //! `hearth generate`: continue a prompt.
 
-use crate::failure::Stopped;
+use crate::failure::{Stopped, Usage};
 use crate::interrupt;
 use crate::model::resolve;
 use crate::terminal::{Terminal, count};
 use anyhow::Result;
-use hearth_engine::{Engine, Event, FinishReason, Request, Sampling};
+use hearth_engine::{ChatTemplate, Engine, Event, FinishReason, Message, Prompt, Request, Sampling};
 use serde_json::json;
 use std::io::{Write, stdout};
 use std::ops::ControlFlow;
@@ -13,7 +13,7 @@ use std::ops::ControlFlow;
 /// Continue a prompt; stdout is the continuation alone
 #[derive(clap::Args)]
 pub struct Generate {
-    /// A model folder, or a name of the catalogue
+    /// A model file or folder, or a name of the catalogue
     model: String,
     /// What to continue
     #[arg(long, default_value = "", value_name = "P")]
@@ -45,6 +45,12 @@ pub struct Generate {
     /// End before this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// Take the prompt as what a user says, in the model's chat template
+    #[arg(long)]
+    chat: bool,
+    /// With --chat: what the model is told before
+    #[arg(long, requires = "chat", value_name = "TEXT")]
+    system: Option<String>,
     /// Go on after the token that ends a text
     #[arg(long)]
     ignore_eos: bool,
@@ -63,12 +69,17 @@ impl Generate {
             seed: seed.unwrap_or(0),
             ..Sampling::default()
         };
+        let prompt = match self.chat {
+            true => Prompt::Tokens(chat_prompt(&engine, &self.model, self.system, &self.prompt)?),
+            false => Prompt::Text(self.prompt),
+        };
         let request = Request {
+            prompt,
             sampling,
             stop: self.stop,
             n: self.n,
             ignore_eos: self.ignore_eos,
-            ..Request::new(&self.prompt, self.max_tokens)
+            ..Request::new("", self.max_tokens)
         };
         // One continuation is shown as it comes, several one after another.
         let live = self.n == 1 && !terminal.json();
@@ -120,4 +131,13 @@ impl Generate {
             }),
         )
     }
+}
+
+/// A question in the model's chat template.
+fn chat_prompt(engine: &Engine, model: &str, system: Option<String>, prompt: &str) -> Result<Vec<u32>> {
+    let template = ChatTemplate::of(engine.tokenizer())?
+        .ok_or_else(|| Usage(format!("--chat: {model} has no chat template\nhint: leave --chat out")))?;
+    let mut messages: Vec<Message> = system.map(|text| Message::new("system", text)).into_iter().collect();
+    messages.push(Message::new("user", prompt));
+    Ok(template.render(&messages, true)?.tokens(engine.tokenizer())?)
 }

@@ -1,6 +1,8 @@
 //! One file a subcommand.
 
 pub mod bench;
+pub mod chat;
+pub mod convert;
 pub mod doctor;
 pub mod eval;
 pub mod generate;

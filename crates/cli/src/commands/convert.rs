@@ -1,0 +1,190 @@
+//! `hearth convert` and `hearth quantize`: a model in another format, or in smaller types.
+
+use crate::failure::{Stopped, Usage};
+use crate::interrupt;
+use crate::model::{read_text, resolve};
+use crate::terminal::Terminal;
+use anyhow::Result;
+use hearth_engine::{Divergence, Engine, EngineError, ImportanceMap, Mix, ModelFiles, stored_type};
+use serde_json::{Value, json};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+/// Write a model as a GGUF file or as a folder; it is opened again and compared before it counts as done
+#[derive(clap::Args)]
+pub struct Convert {
+    /// A model file or folder, or a name of the catalogue
+    model: String,
+    /// Where to: a file that ends in .gguf, or a folder in the Hugging Face layout
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+    /// The type of the weights; a folder takes F32 or BF16
+    #[arg(long = "type", default_value = "F32", value_name = "T", value_parser = mix)]
+    mix: Mix,
+}
+
+/// Write a model as a GGUF file in smaller types, and measure what that costs
+#[derive(clap::Args)]
+pub struct Quantize {
+    /// A model file or folder, or a name of the catalogue
+    model: String,
+    /// Where to: a file that ends in .gguf
+    #[arg(long, value_name = "F")]
+    out: PathBuf,
+    /// The type of most weights, as llama.cpp names them
+    #[arg(long = "type", default_value = "Q4_K_M", value_name = "T", value_parser = mix)]
+    mix: Mix,
+    /// A text whose like the model will read: what matters for it is kept nearer (importance matrix)
+    #[arg(long, value_name = "F")]
+    calibrate: Option<PathBuf>,
+    /// A text to compare the two models on: perplexity, Kullback–Leibler divergence
+    #[arg(long, value_name = "F")]
+    text: Option<PathBuf>,
+}
+
+fn mix(name: &str) -> Result<Mix, String> {
+    name.parse()
+}
+
+impl Convert {
+    pub fn run(self, terminal: &Terminal) -> Result<()> {
+        let model = resolve(&self.model, terminal)?;
+        let files = ModelFiles::open(&model)?;
+        if is_gguf(&self.out) {
+            files.save_gguf(&self.out, self.mix, None, |n, of| {
+                terminal.progress("writing", n as u64, of as u64);
+            })?;
+        } else {
+            let dtype = stored_type(self.mix.name())
+                .ok_or_else(|| Usage(format!("--type {}: a folder takes F32 or BF16", self.mix)))?;
+            files.save_folder(&self.out, dtype)?;
+        }
+        let bytes = [size(&model)?, size(&self.out)?];
+        terminal.result(
+            &format!("{}: {}, compared with {}", self.out.display(), megabytes(bytes[1]), self.model),
+            &json!({ "path": self.out, "type": self.mix.name(), "bytes_before": bytes[0], "bytes_after": bytes[1] }),
+        )
+    }
+}
+
+impl Quantize {
+    pub fn run(self, terminal: &Terminal) -> Result<()> {
+        if !is_gguf(&self.out) {
+            return Err(
+                Usage(format!("--out {}: expected a file that ends in .gguf", self.out.display())).into()
+            );
+        }
+        let model = resolve(&self.model, terminal)?;
+        let text = self.text.as_deref().map(read_text).transpose()?;
+        let importance = match &self.calibrate {
+            Some(file) => Some(self.importance(&model, &read_text(file)?, terminal)?),
+            None => None,
+        };
+        let files = ModelFiles::open(&model)?;
+        files.save_gguf(&self.out, self.mix, importance.as_ref(), |n, of| {
+            terminal.progress("quantising", n as u64, of as u64);
+        })?;
+        drop(files);
+        let bytes = [size(&model)?, size(&self.out)?];
+        let mut report = format!(
+            "{}: {}, was {} ({:.2} of it)",
+            self.out.display(),
+            megabytes(bytes[1]),
+            megabytes(bytes[0]),
+            bytes[1] as f64 / bytes[0] as f64
+        );
+        let mut result = json!({
+            "path": self.out,
+            "type": self.mix.name(),
+            "bytes_before": bytes[0],
+            "bytes_after": bytes[1],
+        });
+        if let Some(text) = text {
+            let (found, speed) = self.compare(&model, &text, terminal)?;
+            report += &format!(
+                "\nperplexity {:.4}, was {:.4} · divergence {:.5} nats · same likeliest token {:.2}%\n\
+                 generating {:.0} tokens/s, was {:.0}",
+                found.perplexity_after,
+                found.perplexity_before,
+                found.kl,
+                100.0 * found.same_top,
+                speed[1],
+                speed[0]
+            );
+            add(&mut result, &found, speed);
+        }
+        terminal.result(&report, &result)
+    }
+
+    fn importance(&self, model: &Path, text: &str, terminal: &Terminal) -> Result<ImportanceMap> {
+        let found = Engine::open(model)?.importance(text, |n, of| {
+            terminal.progress("calibrating", n as u64, of as u64);
+            go_on()
+        });
+        stopped(found)
+    }
+
+    /// What the types cost on a text, and tokens generated a second before and after.
+    fn compare(&self, model: &Path, text: &str, terminal: &Terminal) -> Result<(Divergence, [f64; 2])> {
+        let (mut before, mut after) = (Engine::open(model)?, Engine::open(&self.out)?);
+        let found = before.divergence(&mut after, text, |n, of| {
+            terminal.progress("comparing", n as u64, of as u64);
+            go_on()
+        });
+        let found = stopped(found)?;
+        let mut speed = [0.0; 2];
+        for (engine, speed) in [&mut before, &mut after].into_iter().zip(&mut speed) {
+            let measured = stopped(engine.measure_speed(0, SPEED_TOKENS, 3, go_on))?;
+            let fastest = measured.generate_seconds.iter().copied().fold(f64::INFINITY, f64::min);
+            *speed = SPEED_TOKENS as f64 / fastest;
+        }
+        Ok((found, speed))
+    }
+}
+
+/// Tokens generated to measure speed.
+const SPEED_TOKENS: usize = 32;
+
+fn go_on() -> ControlFlow<()> {
+    if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+fn stopped<T>(result: Result<T, EngineError>) -> Result<T> {
+    match result {
+        Err(EngineError::Interrupted) => Err(Stopped("interrupted".into()).into()),
+        other => Ok(other?),
+    }
+}
+
+fn add(result: &mut Value, found: &Divergence, speed: [f64; 2]) {
+    result["perplexity_before"] = json!(found.perplexity_before);
+    result["perplexity_after"] = json!(found.perplexity_after);
+    result["kl_divergence"] = json!(found.kl);
+    result["same_top"] = json!(found.same_top);
+    result["tokens"] = json!(found.tokens);
+    result["generate_tokens_per_second_before"] = json!(speed[0]);
+    result["generate_tokens_per_second_after"] = json!(speed[1]);
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
+}
+
+/// Bytes of a file, or of the weights in a folder.
+fn size(path: &Path) -> Result<u64> {
+    if path.is_file() {
+        return Ok(fs_err::metadata(path)?.len());
+    }
+    let mut sum = 0;
+    for entry in fs_err::read_dir(path)? {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|end| end == "safetensors") {
+            sum += entry.metadata()?.len();
+        }
+    }
+    Ok(sum)
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}

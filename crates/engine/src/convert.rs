@@ -1,0 +1,291 @@
+//! Models from one format into another, and into smaller types: what was written is opened again and
+//! compared before anything is called done.
+
+use crate::engine::Engine;
+use crate::error::{EngineError, Result};
+use crate::gguf;
+use crate::special::SpecialRules;
+use hearth_model::executor::ParamId;
+use hearth_model::gguf::{Gguf, GgufModel, Mix, save_gguf};
+use hearth_model::hf::SpecialIds;
+use hearth_model::runner::MAX_ROWS;
+use hearth_model::source::{Source, Stored};
+use hearth_model::{Decoder, Feed, Logits, Runner, StoredType, Weights, load_folder, save_folder};
+use hearth_tokenizer::Tokenizer;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// Text that an exported tokenizer must give the same ids for.
+const SAMPLE: &str = "The quick brown fox, 1234567 times — it's naïve?\n\n\tfn main() { println!(\"{}\", 0x1F); }\n\
+                      敏捷的棕色狐狸跳过了懒狗。床前明月光,疑是地上霜 🦊👩‍👩‍👧 é \u{301}   end";
+/// Tokens of the sample whose logits are compared.
+const COMPARED: usize = 64;
+
+/// How much each input of a weight matters: the mean square of what goes in, a value a column.
+pub type ImportanceMap = HashMap<ParamId, Vec<f32>>;
+
+/// A model that isn't running: its parts as their files have them.
+pub struct ModelFiles {
+    decoder: Decoder,
+    source: Box<dyn Source>,
+    tokenizer: Tokenizer,
+    special: SpecialRules,
+    name: String,
+}
+
+impl ModelFiles {
+    /// Opens a GGUF file or a model folder.
+    ///
+    /// # Errors
+    /// If a file is missing or isn't what it should be.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_file() {
+            let model = GgufModel::new(Gguf::open(path)?)?;
+            let (tokenizer, special) = gguf::tokenizer(model.file())?;
+            let name = model.file().find::<&str>("general.name")?.map_or(name, str::to_owned);
+            let decoder = model.decoder().clone();
+            return Ok(ModelFiles { decoder, source: Box::new(model), tokenizer, special, name });
+        }
+        let (decoder, weights) = load_folder(path)?;
+        let tokenizer = Tokenizer::from_folder(path)?;
+        let special = SpecialRules::of_folder(path, &tokenizer)?;
+        Ok(ModelFiles { decoder, source: Box::new(weights), tokenizer, special, name })
+    }
+
+    /// Writes a GGUF file in the types of `mix`, opens it, and compares token ids and logits with these
+    /// files'. `progress` hears how many tensors of how many are written.
+    ///
+    /// # Errors
+    /// If GGUF has no such architecture or tokenizer, if the file can't be written, or if what was written
+    /// doesn't do the same: it is then removed.
+    pub fn save_gguf(
+        &self,
+        path: &Path,
+        mix: Mix,
+        importance: Option<&ImportanceMap>,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<()> {
+        let vocab = self.tokenizer.to_gguf()?;
+        let entries = self.decoder.config().vocab_size;
+        let importance = |id: ParamId| importance.and_then(|map| map.get(&id)).map(Vec::as_slice);
+        save_gguf(
+            path,
+            &self.decoder,
+            self.source.as_ref(),
+            mix,
+            &importance,
+            &|writer| gguf::describe(writer, &self.name, &vocab, entries),
+            progress,
+        )?;
+        self.check(path, mix == Mix::F32).inspect_err(|_| {
+            // A file that isn't the model mustn't be taken for it.
+            let _ = fs_err::remove_file(path);
+        })
+    }
+
+    /// Writes a folder in the Hugging Face layout, in single precision or bf16, and compares it likewise.
+    ///
+    /// # Errors
+    /// If the folder can't be written, or doesn't do the same.
+    pub fn save_folder(&self, dir: &Path, dtype: StoredType) -> Result<()> {
+        let tensors: Vec<_> = (0..self.decoder.specs().len())
+            .map(|i| self.source.stored(ParamId::new(i)).values().into_owned())
+            .collect();
+        let weights = Weights::from_values(&self.decoder, tensors)?;
+        let ids = SpecialIds { bos: self.tokenizer.bos(), eos: self.tokenizer.eos() };
+        fs_err::create_dir_all(dir)?;
+        self.tokenizer.save(dir)?;
+        save_folder(dir, &self.decoder, &weights, ids, dtype)?;
+        self.check(dir, dtype == StoredType::F32)
+    }
+
+    /// Opens what was written, and compares. Logits must be equal to a thousandth where types are `exact`.
+    fn check(&self, path: &Path, exact: bool) -> Result<()> {
+        let mut written = Engine::open(path)?;
+        let differs = |what: &str| EngineError::Export { path: path.to_owned(), what: what.to_owned() };
+        for text in [SAMPLE, self.tokenizer.chat_template().unwrap_or_default()] {
+            let (ours, theirs) = (self.tokenizer.encode(text), written.tokenizer().encode(text));
+            match (ours, theirs) {
+                (Ok(ours), Ok(theirs)) if ours == theirs => {}
+                // A vocabulary of few characters may have no token for some of the sample's.
+                (Err(_), Err(_)) => {}
+                _ => return Err(differs("token ids")),
+            }
+        }
+        if self.special.prepend != written.special().prepend {
+            return Err(differs("the token that begins a text"));
+        }
+        let vocab = self.decoder.config().vocab_size as u32;
+        let count = COMPARED.min(self.decoder.config().max_positions) as u32;
+        let tokens: Vec<u32> = (0..count).map(|i| (i * i * 31 + 7 * i + 1) % vocab).collect();
+        let mut before = Runner::new(self.decoder.clone(), self.source.as_ref())?;
+        let logits = |runner: &mut Runner| -> Result<Vec<f32>> {
+            let mut sequence = runner.sequence(tokens.len())?;
+            let feed = Feed { sequence: &mut sequence, tokens: &tokens, logits: Logits::All };
+            Ok(runner.run(&mut [feed])?.to_vec())
+        };
+        let (ours, theirs) = (logits(&mut before)?, logits(written.runner_mut())?);
+        if theirs.iter().any(|x| !x.is_finite()) {
+            return Err(differs("logits, which aren't finite numbers,"));
+        }
+        // A source of quantised blocks is multiplied in eight bits, which the same values in single
+        // precision are not.
+        let quantised = (0..self.decoder.specs().len()).any(|i| {
+            let stored = self.source.stored(ParamId::new(i));
+            matches!(stored, Stored::File(rows) if rows.kind.is_quantized())
+        });
+        let most = if exact && !quantised { 1e-3 } else { f32::INFINITY };
+        let off = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        if off > most {
+            return Err(differs("logits"));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for ModelFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ModelFiles").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Two models' predictions of one text, the second measured against the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Divergence {
+    /// Tokens predicted.
+    pub tokens: usize,
+    /// Mean Kullback–Leibler divergence from the first's distribution, in nats.
+    pub kl: f64,
+    /// Share of tokens at which both find the same one likeliest.
+    pub same_top: f64,
+    /// e to the first's mean loss.
+    pub perplexity_before: f64,
+    /// e to the second's.
+    pub perplexity_after: f64,
+}
+
+impl Engine {
+    /// Runs a text through the model and measures how much each input of each linear layer matters, for
+    /// quantising it.
+    ///
+    /// # Errors
+    /// If the text is empty or the caller breaks off.
+    pub fn importance(
+        &mut self,
+        text: &str,
+        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<ImportanceMap> {
+        let tokens = self.windows(text)?;
+        self.runner.watch_inputs();
+        let total: usize = tokens.iter().map(Vec::len).sum();
+        let mut read = 0;
+        for window in &tokens {
+            let mut sequence = self.runner.sequence(window.len())?;
+            let feed = Feed { sequence: &mut sequence, tokens: window, logits: Logits::All };
+            self.runner.run(&mut [feed])?;
+            read += window.len();
+            if progress(read, total).is_break() {
+                self.runner.watched_inputs();
+                return Err(EngineError::Interrupted);
+            }
+        }
+        Ok(self.runner.watched_inputs())
+    }
+
+    /// Compares another model's predictions of a text with this one's; both must have one vocabulary.
+    ///
+    /// # Errors
+    /// If the vocabularies differ, the text is too short, or the caller breaks off.
+    pub fn divergence(
+        &mut self,
+        other: &mut Engine,
+        text: &str,
+        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Divergence> {
+        let windows = self.windows(text)?;
+        let width = self.config().vocab_size;
+        if other.config().vocab_size != width {
+            return Err(EngineError::VocabularyMismatch {
+                place: "divergence".into(),
+                tokenizer: width,
+                model: other.config().vocab_size,
+            });
+        }
+        let (mut sum, mut read) = (Divergence::default(), 0);
+        let total: usize = windows.iter().map(Vec::len).sum();
+        for window in &windows {
+            let mut both = Vec::new();
+            for engine in [&mut *self, &mut *other] {
+                let mut sequence = engine.runner.sequence(window.len())?;
+                let feed = Feed { sequence: &mut sequence, tokens: window, logits: Logits::All };
+                both.push(engine.runner.run(&mut [feed])?.to_vec());
+            }
+            let rows = both[0].chunks_exact(width).zip(both[1].chunks_exact(width));
+            for ((ours, theirs), target) in rows.zip(&window[1..]) {
+                sum.add(&log_softmax(ours), &log_softmax(theirs), *target as usize);
+            }
+            read += window.len();
+            if progress(read, total).is_break() {
+                return Err(EngineError::Interrupted);
+            }
+        }
+        Ok(sum.mean())
+    }
+
+    /// A text in windows that one pass takes, each with the token in front that begins a text.
+    fn windows(&self, text: &str) -> Result<Vec<Vec<u32>>> {
+        let tokens = self.tokenizer.encode(text)?;
+        if tokens.len() < 2 {
+            return Err(EngineError::TooShort {
+                tokens: tokens.len(),
+                needed: 2,
+                hint: "give a longer text",
+            });
+        }
+        let begin = self.special.prepend;
+        let most = MAX_ROWS.min(self.context()) - usize::from(begin.is_some());
+        let window = |part: &[u32]| begin.into_iter().chain(part.iter().copied()).collect::<Vec<u32>>();
+        Ok(tokens.chunks(most).map(window).filter(|window| window.len() > 1).collect())
+    }
+}
+
+impl Divergence {
+    /// Adds one token: two distributions' logarithms, and what came.
+    fn add(&mut self, ours: &[f64], theirs: &[f64], target: usize) {
+        let largest = |x: &[f64]| (0..x.len()).max_by(|a, b| x[*a].total_cmp(&x[*b]));
+        self.tokens += 1;
+        self.kl += ours.iter().zip(theirs).map(|(a, b)| a.exp() * (a - b)).sum::<f64>();
+        self.same_top += f64::from(u8::from(largest(ours) == largest(theirs)));
+        self.perplexity_before -= ours[target];
+        self.perplexity_after -= theirs[target];
+    }
+
+    /// From sums to means.
+    fn mean(self) -> Self {
+        let n = self.tokens as f64;
+        Divergence {
+            tokens: self.tokens,
+            kl: self.kl / n,
+            same_top: self.same_top / n,
+            perplexity_before: (self.perplexity_before / n).exp(),
+            perplexity_after: (self.perplexity_after / n).exp(),
+        }
+    }
+}
+
+fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|l| f64::from(l - largest).exp()).sum();
+    logits.iter().map(|l| f64::from(l - largest) - sum.ln()).collect()
+}
+
+/// The type that a name stands for, as `--type` has it.
+pub fn stored_type(name: &str) -> Option<StoredType> {
+    match name.parse::<Mix>().ok()?.name() {
+        "F32" => Some(StoredType::F32),
+        "BF16" => Some(StoredType::Bf16),
+        _ => None,
+    }
+}
