@@ -118,12 +118,24 @@ fn vocabulary(file: &Gguf) -> Result<GgufVocab, ModelError> {
     let id = |key: &str| {
         Ok::<_, ModelError>(find::<i32>(file, key).ok().flatten().and_then(|id| u32::try_from(id).ok()))
     };
+    let mut tokens = texts("tokens")?;
+    let mut token_types: Vec<i32> = find(file, "token_type")?.unwrap_or_default();
+    // Rows that the model has beyond its tokens' are filled up by converters; nothing may be drawn from them.
+    while let Some(last) = tokens.len().checked_sub(1)
+        && token_types.get(last) == Some(&UNUSED)
+        && tokens[last] == format!("[PAD{last}]")
+    {
+        tokens.pop();
+        token_types.pop();
+    }
+    let mut scores: Vec<f32> = find(file, "scores")?.unwrap_or_default();
+    scores.truncate(tokens.len());
     Ok(GgufVocab {
         model: file.get::<&str>("tokenizer.ggml.model")?.to_owned(),
         pre: find::<&str>(file, "pre")?.map(str::to_owned),
-        tokens: texts("tokens")?,
-        scores: find(file, "scores")?.unwrap_or_default(),
-        token_types: find(file, "token_type")?.unwrap_or_default(),
+        tokens,
+        scores,
+        token_types,
         merges: texts("merges")?,
         bos: id("bos_token_id")?,
         eos: id("eos_token_id")?,

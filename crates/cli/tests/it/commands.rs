@@ -72,6 +72,42 @@ fn a_model_is_trained_asked_and_judged() {
     check_generate(&room);
     check_eval(&room, json["val_loss"].as_f64().expect("a number"));
     check_again(&room);
+    check_gguf(&room);
+}
+
+/// The same model in a file: what it writes, what it costs in smaller types, how fast it is.
+fn check_gguf(room: &Room) {
+    let said = room.done("convert run --out run.gguf --json");
+    assert_eq!(said.json()["type"], "F32");
+    let ask = |model: &str| {
+        room.run(&["generate", model, "--prompt", "The cat", "--max-tokens", "12", "--temperature", "0"]).out
+    };
+    assert_eq!(ask("run.gguf"), ask("run"));
+    let said =
+        room.done("quantize run --type Q8_0 --out small.gguf --calibrate text.txt --text text.txt --json");
+    let json = said.json();
+    positive(
+        &json,
+        &["perplexity_before", "perplexity_after", "kl_divergence", "bytes_before", "bytes_after"],
+    );
+    assert!(json["kl_divergence"].as_f64() < Some(0.05), "{json}");
+    assert!(json["bytes_after"].as_f64() < json["bytes_before"].as_f64(), "{json}");
+    let json = room.done("bench infer small.gguf -p 16 -n 8 -r 2 --json").json();
+    positive(
+        &json,
+        &[
+            "prompt_tokens_per_second",
+            "generate_tokens_per_second",
+            "load_ms",
+            "first_token_ms",
+            "peak_rss_bytes",
+        ],
+    );
+    let said = room.run(&["chat", "small.gguf"]);
+    assert_eq!(said.code, Some(2), "{}", said.err);
+    assert!(said.err.contains("no chat template"), "{}", said.err);
+    let said = room.run(&["quantize", "run", "--type", "Q9", "--out", "x.gguf"]);
+    assert!(said.code == Some(2) && said.err.contains("Q4_K_M"), "{}", said.err);
 }
 
 fn check_generate(room: &Room) {

@@ -19,7 +19,7 @@ fn greedy_is_deterministic_and_takes_the_likeliest() {
     // Step by step through the runner, the largest logit of those that have a token.
     let prompt = engine.prompt_tokens("The cat").expect("encodes");
     let entries = engine.tokenizer().vocab_size();
-    let mut sequence = engine.runner().sequence(60).expect("fits");
+    let mut sequence = engine.runner_mut().sequence(60).expect("fits");
     let mut fed = prompt.clone();
     for &expect in &first.tokens {
         let logits = &engine.runner_mut().prefill(&mut sequence, &fed).expect("runs")[..entries];

@@ -2,6 +2,7 @@
 
 mod errors;
 mod generate;
+mod gguf;
 mod sampler;
 mod score;
 mod sequence_ends;

@@ -55,7 +55,7 @@ unsafe fn multiply<const W: usize, const CODES: usize, const SHIFT: u32, const F
             let x = tile.codes.as_ptr().add(block * 8 * W * GROUP);
             let x_scales = tile.scales.as_ptr().add(block * W);
             let d_at = if shape.nested { block / NESTED } else { block } * PANEL;
-            for half in 0..2 {
+            for (half, sums) in sums.iter_mut().enumerate() {
                 let d = widen(panel.d.as_ptr().add(d_at + half * LANES));
                 let dmin = match shape.mins {
                     true => widen(panel.dmin.as_ptr().add(d_at + half * LANES)),
@@ -85,7 +85,7 @@ unsafe fn multiply<const W: usize, const CODES: usize, const SHIFT: u32, const F
                         }
                         false => (d, dmin),
                     };
-                    for (r, (sum, mut dot)) in sums[half].iter_mut().zip(dots).enumerate() {
+                    for (r, (sum, mut dot)) in sums.iter_mut().zip(dots).enumerate() {
                         // Bytes were multiplied with their signs: no offset is left.
                         if SHIFT > 0 && CODES != BYTES {
                             let minus = _mm256_set1_epi32(*sums_of_x.as_ptr().add(row + r) << SHIFT);
