@@ -93,7 +93,7 @@ fn a_prompt_goes_on_from_the_last_sequence_with_the_same_bits() {
     let longer = [start, first.tokens.clone(), warm.prompt_tokens(" on the mat").expect("encodes")].concat();
     let request = Request { prompt: Prompt::Tokens(longer), ..drawn("", 30, 4) };
     let (again, timings) =
-        warm.generate(&[request.clone()], |_| ControlFlow::Continue(())).expect("generates");
+        warm.generate(std::slice::from_ref(&request), |_| ControlFlow::Continue(())).expect("generates");
     assert!(timings.reused_tokens >= 20, "{timings:?}");
     let (alone, timings) = cold.generate(&[request], |_| ControlFlow::Continue(())).expect("generates");
     assert_eq!(timings.reused_tokens, 0);
