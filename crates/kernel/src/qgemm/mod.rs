@@ -1,6 +1,6 @@
 //! Products with quantised weights: `y = x Wᵀ + b` with W in a block format and x in eight bits.
 //!
-//! W is repacked once into panels of sixteen outputs (see [`pack`]) at the width that the file has; x is
+//! W is repacked once into panels of sixteen outputs (see `pack.rs`) at the width that the file has; x is
 //! quantised a block of 32 values at a time as it comes ([`QuantizedRows`]). Within a block everything is
 //! integer arithmetic and exact; across blocks each output is one chain of multiply-adds over k, whatever
 //! the rows beside it, the threads or the instruction set: the same bits always.
