@@ -48,6 +48,10 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
         eprintln!("{error}");
         return ExitCode::from(INTERRUPTED);
     }
+    if matches!(error.downcast_ref(), Some(EngineError::Interrupted)) {
+        eprintln!("interrupted");
+        return ExitCode::from(INTERRUPTED);
+    }
     if let Some(Stopped(message)) = error.downcast_ref() {
         eprintln!("{message}");
         return ExitCode::from(INTERRUPTED);

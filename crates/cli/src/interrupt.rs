@@ -1,6 +1,7 @@
 //! Ctrl-C: the first asks the work to stop cleanly, the second ends the process.
 
 use anyhow::{Context, Result};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -18,6 +19,11 @@ pub fn install() -> Result<()> {
 /// Whether the user asked to stop.
 pub fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
+}
+
+/// The same as the answer to a library that asks whether to go on.
+pub fn go_on() -> ControlFlow<()> {
+    if asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// Whether the user asked to stop since the last time; the next request counts anew.

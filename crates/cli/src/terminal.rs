@@ -6,6 +6,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal, Write, stderr, stdout};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// Without a terminal, a line of progress at most so often.
@@ -106,6 +107,30 @@ impl Terminal {
             writeln!(out, "{text}")?;
         }
         Ok(out.flush()?)
+    }
+}
+
+/// Text that appears on stdout as it is made.
+#[derive(Default)]
+pub struct LiveText(Option<std::io::Error>);
+
+impl LiveText {
+    /// Shows more of it; breaks off once it can't be written.
+    pub fn show(&mut self, text: &str) -> ControlFlow<()> {
+        let mut out = stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.0 = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Ends the line.
+    pub fn end(self) -> Result<()> {
+        self.0.map_or(Ok(()), Err)?;
+        Ok(writeln!(stdout())?)
     }
 }
 

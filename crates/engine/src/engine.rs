@@ -1,11 +1,10 @@
 //! The engine: a model ready to run, its tokenizer, and the rules for special tokens.
 
+use crate::convert::ModelFiles;
 use crate::error::{EngineError, Result};
-use crate::gguf;
 use crate::special::SpecialRules;
-use hearth_model::gguf::{Gguf, GgufModel};
 use hearth_model::source::Source;
-use hearth_model::{Decoder, DecoderConfig, ModelError, Runner, Sequence, Weights, load_folder};
+use hearth_model::{Decoder, DecoderConfig, ModelError, Runner, Sequence, Weights};
 use hearth_tokenizer::Tokenizer;
 use std::path::Path;
 
@@ -27,17 +26,8 @@ impl Engine {
     /// the model's vocabulary. (Fewer are fine: vocabularies are often rounded up. Ids without a token
     /// are never sampled.)
     pub fn open(path: &Path) -> Result<Self> {
-        if path.is_file() {
-            let model = GgufModel::new(Gguf::open(path)?)?;
-            let (tokenizer, special) = gguf::tokenizer(model.file())?;
-            let decoder = model.decoder().clone();
-            return Self::assemble(&path.display().to_string(), decoder, &model, tokenizer, special);
-        }
-        let dir = path;
-        let (decoder, weights) = load_folder(dir)?;
-        let tokenizer = Tokenizer::from_folder(dir)?;
-        let special = SpecialRules::of_folder(dir, &tokenizer)?;
-        Self::assemble(&dir.display().to_string(), decoder, &weights, tokenizer, special)
+        let ModelFiles { decoder, source, tokenizer, special, .. } = ModelFiles::open(path)?;
+        Self::assemble(&path.display().to_string(), decoder, source.as_ref(), tokenizer, special)
     }
 
     /// Puts an engine together from parts, to draw samples while a model is trained. The weights are

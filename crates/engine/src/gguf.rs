@@ -18,19 +18,14 @@ const ENDS: [&str; 8] = [
     "<EOT>",
     "<|end_of_text|>",
 ];
-/// The `token_type` of a control token.
-const CONTROL: i32 = 3;
-/// That of a token that nothing is encoded to.
-const UNUSED: i32 = 5;
 
 /// The tokenizer of a file, and which tokens begin and end a text.
 pub(crate) fn tokenizer(file: &Gguf) -> Result<(Tokenizer, SpecialRules)> {
     let vocab = vocabulary(file)?;
     let mut ends: Vec<u32> = vocab.eos.into_iter().collect();
     ends.extend(find::<u32>(file, "eot_token_id")?);
-    let kinds = &vocab.token_types;
     for (id, token) in vocab.tokens.iter().enumerate() {
-        if kinds.get(id) == Some(&CONTROL) && ENDS.contains(&token.as_str()) {
+        if vocab.is_control(id) && ENDS.contains(&token.as_str()) {
             ends.push(id as u32);
         }
     }
@@ -46,35 +41,23 @@ fn find<'a, T: FromValue<'a>>(file: &'a Gguf, key: &str) -> Result<Option<T>, Mo
     file.find(&format!("tokenizer.ggml.{key}"))
 }
 
-/// Writes a vocabulary, filled up to the `entries` that the model has rows for.
-pub(crate) fn describe(
-    writer: &mut GgufWriter,
-    name: &str,
-    vocab: &GgufVocab,
-    entries: usize,
-) -> Result<(), ModelError> {
+/// Writes a vocabulary.
+pub(crate) fn describe(writer: &mut GgufWriter, name: &str, vocab: &GgufVocab) -> Result<(), ModelError> {
     writer.set("general.name", name)?;
     let key = |rest: &str| format!("tokenizer.ggml.{rest}");
     writer.set(&key("model"), vocab.model.as_str())?;
     if let Some(pre) = &vocab.pre {
         writer.set(&key("pre"), pre.as_str())?;
     }
-    let missing = vocab.tokens.len()..entries;
-    let fill: Vec<String> = missing.clone().map(|id| format!("[PAD{id}]")).collect();
-    let tokens: Vec<&str> = vocab.tokens.iter().chain(&fill).map(String::as_str).collect();
-    writer.set_array(&key("tokens"), &tokens)?;
-    let more = missing.len();
-    let filled = |list: &[f32], by: f32| [list, &vec![by; more]].concat();
+    writer.set_array(&key("tokens"), &vocab.tokens)?;
     if !vocab.scores.is_empty() {
-        writer.set_array(&key("scores"), &filled(&vocab.scores, 0.0))?;
+        writer.set_array(&key("scores"), &vocab.scores)?;
     }
     if !vocab.token_types.is_empty() {
-        writer
-            .set_array(&key("token_type"), &[vocab.token_types.as_slice(), &vec![UNUSED; more]].concat())?;
+        writer.set_array(&key("token_type"), &vocab.token_types)?;
     }
     if !vocab.merges.is_empty() {
-        let merges: Vec<&str> = vocab.merges.iter().map(String::as_str).collect();
-        writer.set_array(&key("merges"), &merges)?;
+        writer.set_array(&key("merges"), &vocab.merges)?;
     }
     let ids = [
         ("bos_token_id", vocab.bos),
@@ -118,24 +101,12 @@ fn vocabulary(file: &Gguf) -> Result<GgufVocab, ModelError> {
     let id = |key: &str| {
         Ok::<_, ModelError>(find::<i32>(file, key).ok().flatten().and_then(|id| u32::try_from(id).ok()))
     };
-    let mut tokens = texts("tokens")?;
-    let mut token_types: Vec<i32> = find(file, "token_type")?.unwrap_or_default();
-    // Rows that the model has beyond its tokens' are filled up by converters; nothing may be drawn from them.
-    while let Some(last) = tokens.len().checked_sub(1)
-        && token_types.get(last) == Some(&UNUSED)
-        && tokens[last] == format!("[PAD{last}]")
-    {
-        tokens.pop();
-        token_types.pop();
-    }
-    let mut scores: Vec<f32> = find(file, "scores")?.unwrap_or_default();
-    scores.truncate(tokens.len());
-    Ok(GgufVocab {
+    let mut vocab = GgufVocab {
         model: file.get::<&str>("tokenizer.ggml.model")?.to_owned(),
         pre: find::<&str>(file, "pre")?.map(str::to_owned),
-        tokens,
-        scores,
-        token_types,
+        tokens: texts("tokens")?,
+        scores: find(file, "scores")?.unwrap_or_default(),
+        token_types: find(file, "token_type")?.unwrap_or_default(),
         merges: texts("merges")?,
         bos: id("bos_token_id")?,
         eos: id("eos_token_id")?,
@@ -148,5 +119,7 @@ fn vocabulary(file: &Gguf) -> Result<GgufVocab, ModelError> {
         precompiled_charsmap: find::<Vec<i32>>(file, "precompiled_charsmap")?
             .map(|bytes| bytes.into_iter().map(|b| b as u8).collect()),
         chat_template: file.find::<&str>("tokenizer.chat_template")?.map(str::to_owned),
-    })
+    };
+    vocab.trim();
+    Ok(vocab)
 }

@@ -36,7 +36,7 @@ mod speed;
 mod stream;
 mod template;
 
-pub use convert::{Divergence, ImportanceMap, ModelFiles, stored_type};
+pub use convert::{Divergence, ImportanceMap, ModelFiles};
 pub use engine::Engine;
 pub use error::{EngineError, Result};
 pub use generate::{Completion, Event, FinishReason, Prompt, Request, Timings};

@@ -160,8 +160,13 @@ impl Engine {
 
 /// `ln Σ eˡ - l[target]` in `f64`; none if that isn't a number.
 fn negative_log_likelihood(logits: &[f32], target: u32) -> Option<f64> {
+    let nats = log_sum_exp(logits) - f64::from(*logits.get(target as usize)?);
+    nats.is_finite().then_some(nats)
+}
+
+/// `ln Σ eˡ` in `f64`.
+pub(crate) fn log_sum_exp(logits: &[f32]) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|l| f64::from(l - largest).exp()).sum();
-    let nats = f64::from(largest) + sum.ln() - f64::from(*logits.get(target as usize)?);
-    nats.is_finite().then_some(nats)
+    f64::from(largest) + sum.ln()
 }

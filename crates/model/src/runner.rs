@@ -8,7 +8,6 @@ use crate::executor::{Linear, Norm, ParamId};
 use crate::plan::{Op, Plan, Slot};
 use crate::source::{Rows as FileRows, Source, Stored};
 use hearth_kernel::Buffer;
-use hearth_kernel::activation::Activation;
 use hearth_kernel::activation::{activation_forward, gated_forward};
 use hearth_kernel::attention::{AttentionShape, KvCache, Span, attention_cached};
 use hearth_kernel::embedding::embedding_forward;
@@ -64,7 +63,10 @@ impl Sequence {
 
     /// A copy, to continue one prompt in several ways.
     pub fn fork(&self) -> Sequence {
-        Sequence { caches: self.caches.iter().map(KvCache::fork).collect(), ..*self }
+        Sequence {
+            caches: self.caches.iter().map(|cache| cache.with_capacity(self.len, self.capacity)).collect(),
+            ..*self
+        }
     }
 }
 
@@ -147,24 +149,20 @@ enum Matrix {
 
 impl Matrix {
     fn pack(layer: &Linear, stored: &Stored) -> Self {
-        let dense = |data: &[f32], in_out: bool| {
-            Matrix::Dense(PackedMatrix::pack(match in_out {
-                true => Mat::new(data, layer.inputs, layer.outputs),
-                false => Mat::new(data, layer.outputs, layer.inputs).t(),
-            }))
+        let rows = match stored {
+            Stored::Values(values) => {
+                return Matrix::Dense(PackedMatrix::pack(match layer.in_out {
+                    true => Mat::new(values, layer.inputs, layer.outputs),
+                    false => Mat::new(values, layer.outputs, layer.inputs).t(),
+                }));
+            }
+            Stored::File(rows) => rows,
         };
-        match stored {
-            Stored::Values(values) => dense(values, layer.in_out),
-            Stored::File(rows) if QuantMatrix::takes(rows.kind) => {
-                let row_of = |i| rows.order.row_of(i);
-                let (bytes, outputs) = (rows.bytes(), layer.outputs);
-                Matrix::Quantized(QuantMatrix::pack(rows.kind, bytes, outputs, layer.inputs, row_of))
-            }
-            Stored::File(rows) => {
-                let row_of = |i| rows.order.row_of(i);
-                let (bytes, outputs) = (rows.bytes(), layer.outputs);
-                Matrix::Dense(PackedMatrix::pack_rows(rows.kind, bytes, outputs, layer.inputs, row_of))
-            }
+        let row_of = |i| rows.order.row_of(i);
+        let (kind, bytes, outputs, inputs) = (rows.kind, rows.bytes(), layer.outputs, layer.inputs);
+        match QuantMatrix::takes(kind) {
+            true => Matrix::Quantized(QuantMatrix::pack(kind, bytes, outputs, inputs, row_of)),
+            false => Matrix::Dense(PackedMatrix::pack_rows(kind, bytes, outputs, inputs, row_of)),
         }
     }
 }
@@ -268,13 +266,9 @@ impl Runner {
         let ops = std::mem::take(&mut self.plan.ops);
         let mut next = 0;
         while let Some(op) = ops.get(next) {
-            if let Op::Linear { x, layer, .. } = op {
-                let n = rows.tokens.len() * layer.inputs;
-                watch(&mut self.watched, layer.weight, &self.buffers[*x][..n], layer.inputs);
-            }
-            let layers = self.quantized_together(&ops[next..]);
+            let layers = linears_together(&ops[next..]);
             if layers > 0 {
-                self.quantized_linears(&ops[next..next + layers], rows.tokens.len());
+                self.linears(&ops[next..next + layers], rows.tokens.len());
             } else {
                 self.step(op, &rows, feeds);
             }
@@ -355,9 +349,7 @@ impl Runner {
                 let out = &mut self.buffers[out][..n * cols];
                 self.tables[&table.0].look_up(cols, &rows.positions, out);
             }
-            Op::Linear { x, ref layer, activation, out } => {
-                self.writing(out, |run, out| run.linear(x, layer, activation, n, out));
-            }
+            Op::Linear { .. } => self.linears(std::slice::from_ref(op), n),
             Op::Norm { x, ref norm, width, cols, out } => {
                 self.writing(out, |run, out| run.norm(x, norm, width, &mut out[..n * cols]));
             }
@@ -388,62 +380,41 @@ impl Runner {
         }
     }
 
-    /// A linear layer over `n` rows of a buffer.
-    fn linear(&mut self, x: Slot, layer: &Linear, activation: Option<Activation>, n: usize, y: &mut [f32]) {
-        let bias = layer.bias.map(|b| self.tables[&b.0].values());
-        let y = &mut y[..n * layer.outputs];
-        match &self.linears[&layer.weight.0] {
-            Matrix::Dense(weight) => {
-                let x = Mat::new(&self.buffers[x], n, layer.inputs);
-                let epilogue = Epilogue { bias, activation, pre_activation: None };
-                gemm_packed(x, weight, MatMut::new(y, n, layer.outputs), Write::Overwrite, epilogue);
-            }
-            Matrix::Quantized(_) => unreachable!("`run` takes quantised layers together"),
-        }
-    }
-
-    /// How many of the next operations are quantised linear layers of the same rows: queries, keys and values,
-    /// or gate and up.
-    fn quantized_together(&self, ops: &[Op]) -> usize {
-        let of = |op: &Op| match op {
-            Op::Linear { x, layer, .. } => {
-                matches!(self.linears[&layer.weight.0], Matrix::Quantized(_)).then_some(*x)
-            }
-            _ => None,
-        };
-        let Some(first) = ops.first().and_then(of) else { return 0 };
-        if self.watched.is_some() {
-            // One by one, so that each is seen.
-            return 1;
-        }
-        ops.iter().take_while(|op| of(op) == Some(first)).count()
-    }
-
-    /// Quantised linear layers of the same `n` rows: those are quantised once, and the pool is entered once.
-    fn quantized_linears(&mut self, ops: &[Op], n: usize) {
+    /// Linear layers of the same `n` rows. For quantised ones the rows are quantised once, and the pool is
+    /// entered once.
+    fn linears(&mut self, ops: &[Op], n: usize) {
         let mut layers = Vec::with_capacity(ops.len());
         for op in ops {
             let Op::Linear { x, ref layer, activation, out } = *op else { continue };
-            if layers.is_empty() {
-                self.quantized.quantize(&self.buffers[x][..n * layer.inputs], layer.inputs);
-            }
+            watch(&mut self.watched, layer.weight, &self.buffers[x][..n * layer.inputs], layer.inputs);
             let out = std::mem::replace(&mut self.buffers[out], Buffer::scratch(0));
-            layers.push((layer, activation, out));
+            layers.push((x, layer, activation, out));
         }
-        let mut targets: Vec<QuantLinear> = layers
-            .iter_mut()
-            .filter_map(|(layer, _, out)| match &self.linears[&layer.weight.0] {
-                Matrix::Quantized(weight) => {
-                    let bias = layer.bias.map(|b| self.tables[&b.0].values());
-                    Some(QuantLinear { weight, bias, y: &mut out[..n * layer.outputs] })
+        let mut together: Vec<QuantLinear> = Vec::with_capacity(layers.len());
+        for (x, layer, activation, out) in &mut layers {
+            let bias = layer.bias.map(|b| self.tables[&b.0].values());
+            let (x, y) = (&self.buffers[*x][..n * layer.inputs], &mut out[..n * layer.outputs]);
+            match &self.linears[&layer.weight.0] {
+                Matrix::Dense(weight) => {
+                    let epilogue = Epilogue { bias, activation: *activation, pre_activation: None };
+                    let (x, y) = (Mat::new(x, n, layer.inputs), MatMut::new(y, n, layer.outputs));
+                    gemm_packed(x, weight, y, Write::Overwrite, epilogue);
                 }
-                Matrix::Dense(_) => None,
-            })
-            .collect();
-        quant_linears(&self.quantized, &mut targets);
-        for (op, (layer, activation, mut y)) in ops.iter().zip(layers) {
+                Matrix::Quantized(weight) => {
+                    if together.is_empty() {
+                        self.quantized.quantize(x, layer.inputs);
+                    }
+                    together.push(QuantLinear { weight, bias, y });
+                }
+            }
+        }
+        if !together.is_empty() {
+            quant_linears(&self.quantized, &mut together);
+        }
+        for (op, (_, layer, activation, mut y)) in ops.iter().zip(layers) {
             let Op::Linear { out, .. } = *op else { continue };
-            if let Some(kind) = activation {
+            let quantized = matches!(self.linears[&layer.weight.0], Matrix::Quantized(_));
+            if let Some(kind) = activation.filter(|_| quantized) {
                 let y = &mut y[..n * layer.outputs];
                 let before = Buffer::from_slice(y);
                 activation_forward(kind, &before, y);
@@ -512,6 +483,14 @@ impl Runner {
             );
         }
     }
+}
+
+/// How many of the next operations are linear layers of the same rows: queries, keys and values, or gate and
+/// up.
+fn linears_together(ops: &[Op]) -> usize {
+    let of = |op: &Op| if let Op::Linear { x, .. } = op { Some(*x) } else { None };
+    let Some(first) = ops.first().and_then(of) else { return 0 };
+    ops.iter().take_while(|op| of(op) == Some(first)).count()
 }
 
 /// Adds the squares of rows of `x` to a layer's sums.

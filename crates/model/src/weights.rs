@@ -11,6 +11,7 @@ use hearth_kernel::mapped::MappedFile;
 use hearth_tensor::{Rng, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -126,7 +127,10 @@ impl Weights {
                 let bytes = match trained.get(spec.name.as_str()) {
                     Some(tensor) => {
                         let less = stored_less(&config, spec);
-                        let values: Vec<f32> = tensor.data().iter().map(|x| x - less).collect();
+                        let mut values = Cow::Borrowed(tensor.data());
+                        if less != 0.0 {
+                            values.to_mut().iter_mut().for_each(|x| *x -= less);
+                        }
                         encode(&values, dtype)
                     }
                     None => encode(&vec![0.0; spec.shape.iter().product()], dtype),

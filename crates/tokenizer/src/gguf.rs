@@ -71,6 +71,42 @@ mod kind {
 /// How SentencePiece writes a space.
 const SPACE: char = '▁';
 
+/// What fills the place of an id without a token, as llama.cpp's converter has it.
+fn stand_in(id: usize) -> String {
+    format!("[PAD{id}]")
+}
+
+impl GgufVocab {
+    /// Whether a token steers a model instead of standing for text.
+    pub fn is_control(&self, id: usize) -> bool {
+        self.token_types.get(id) == Some(&kind::CONTROL)
+    }
+
+    /// Adds stand-ins up to `entries` ids: a file has a token for each row of its model.
+    pub fn fill_up(&mut self, entries: usize) {
+        let missing = self.tokens.len()..entries;
+        if !self.scores.is_empty() {
+            self.scores.resize(self.scores.len() + missing.len(), 0.0);
+        }
+        if !self.token_types.is_empty() {
+            self.token_types.resize(self.token_types.len() + missing.len(), kind::UNUSED);
+        }
+        self.tokens.extend(missing.map(stand_in));
+    }
+
+    /// Takes the stand-ins at the end away: nothing may be drawn from such rows.
+    pub fn trim(&mut self) {
+        while let Some(last) = self.tokens.len().checked_sub(1)
+            && self.token_types.get(last) == Some(&kind::UNUSED)
+            && self.tokens[last] == stand_in(last)
+        {
+            self.tokens.pop();
+            self.token_types.pop();
+        }
+        self.scores.truncate(self.tokens.len());
+    }
+}
+
 impl Tokenizer {
     /// Makes a tokenizer from a GGUF file's metadata; `source` names the file in errors.
     ///

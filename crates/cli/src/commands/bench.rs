@@ -10,7 +10,6 @@ use hearth_engine::{Engine, EngineError};
 use hearth_kernel::profile;
 use hearth_train::bench::{PRESETS, Preset};
 use serde_json::json;
-use std::ops::ControlFlow;
 use std::time::Instant;
 
 /// Measure the speed of this machine
@@ -56,13 +55,8 @@ impl Infer {
         let mut sequence = engine.runner_mut().sequence(prompt.len())?;
         engine.runner_mut().prefill(&mut sequence, &prompt).map_err(EngineError::from)?;
         let first_token_ms = started.elapsed().as_secs_f64() * 1e3;
-        let speed = engine.measure_speed(self.prompt, self.generate, self.repetitions as usize, || {
-            if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        let speed = match speed {
-            Err(EngineError::Interrupted) => return Err(Stopped("interrupted".into()).into()),
-            other => other?,
-        };
+        let repetitions = self.repetitions as usize;
+        let speed = engine.measure_speed(self.prompt, self.generate, repetitions, interrupt::go_on)?;
         let rates = |tokens: usize, seconds: &[f64]| -> Vec<f64> {
             seconds.iter().map(|s| tokens as f64 / s).collect()
         };

@@ -3,13 +3,12 @@
 use crate::failure::Usage;
 use crate::interrupt;
 use crate::model::resolve;
-use crate::terminal::{Terminal, count};
+use crate::terminal::{LiveText, Terminal, count};
 use anyhow::{Context, Result};
 use hearth_engine::{ChatTemplate, Engine, Event, FinishReason, Message, Prompt, Request, Sampling};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use serde_json::json;
-use std::io::{Write, stdout};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -158,22 +157,15 @@ impl Talk {
             sampling: self.sampling.clone(),
             ..Request::new("", self.max_tokens)
         };
-        let mut broken = None;
+        let mut live = LiveText::default();
         interrupt::take();
         let (completions, timings) = engine.generate(&[request], |event| {
             if let Event::Text { text, .. } = event {
-                let mut out = stdout().lock();
-                if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-                    broken = Some(error);
-                    return ControlFlow::Break(());
-                }
+                live.show(text)?;
             }
             if interrupt::take() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
-        if let Some(error) = broken {
-            return Err(error.into());
-        }
-        writeln!(stdout())?;
+        live.end()?;
         let Some(completion) = completions.into_iter().next() else { return Ok(()) };
         let note = match completion.finish {
             FinishReason::Cancelled => " · stopped",

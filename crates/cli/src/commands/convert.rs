@@ -1,13 +1,12 @@
 //! `hearth convert` and `hearth quantize`: a model in another format, or in smaller types.
 
-use crate::failure::{Stopped, Usage};
+use crate::failure::Usage;
 use crate::interrupt;
 use crate::model::{read_text, resolve};
 use crate::terminal::Terminal;
 use anyhow::Result;
-use hearth_engine::{Divergence, Engine, EngineError, ImportanceMap, Mix, ModelFiles, stored_type};
+use hearth_engine::{Divergence, Engine, ImportanceMap, Mix, ModelFiles};
 use serde_json::{Value, json};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 /// Write a model as a GGUF file or as a folder; it is opened again and compared before it counts as done
@@ -55,7 +54,9 @@ impl Convert {
                 terminal.progress("writing", n as u64, of as u64);
             })?;
         } else {
-            let dtype = stored_type(self.mix.name())
+            let dtype = self
+                .mix
+                .stored_type()
                 .ok_or_else(|| Usage(format!("--type {}: a folder takes F32 or BF16", self.mix)))?;
             files.save_folder(&self.out, dtype)?;
         }
@@ -119,9 +120,9 @@ impl Quantize {
     fn importance(&self, model: &Path, text: &str, terminal: &Terminal) -> Result<ImportanceMap> {
         let found = Engine::open(model)?.importance(text, |n, of| {
             terminal.progress("calibrating", n as u64, of as u64);
-            go_on()
-        });
-        stopped(found)
+            interrupt::go_on()
+        })?;
+        Ok(found)
     }
 
     /// What the types cost on a text, and tokens generated a second before and after.
@@ -129,12 +130,11 @@ impl Quantize {
         let (mut before, mut after) = (Engine::open(model)?, Engine::open(&self.out)?);
         let found = before.divergence(&mut after, text, |n, of| {
             terminal.progress("comparing", n as u64, of as u64);
-            go_on()
-        });
-        let found = stopped(found)?;
+            interrupt::go_on()
+        })?;
         let mut speed = [0.0; 2];
         for (engine, speed) in [&mut before, &mut after].into_iter().zip(&mut speed) {
-            let measured = stopped(engine.measure_speed(0, SPEED_TOKENS, 3, go_on))?;
+            let measured = engine.measure_speed(0, SPEED_TOKENS, 3, interrupt::go_on)?;
             let fastest = measured.generate_seconds.iter().copied().fold(f64::INFINITY, f64::min);
             *speed = SPEED_TOKENS as f64 / fastest;
         }
@@ -144,17 +144,6 @@ impl Quantize {
 
 /// Tokens generated to measure speed.
 const SPEED_TOKENS: usize = 32;
-
-fn go_on() -> ControlFlow<()> {
-    if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-}
-
-fn stopped<T>(result: Result<T, EngineError>) -> Result<T> {
-    match result {
-        Err(EngineError::Interrupted) => Err(Stopped("interrupted".into()).into()),
-        other => Ok(other?),
-    }
-}
 
 fn add(result: &mut Value, found: &Divergence, speed: [f64; 2]) {
     result["perplexity_before"] = json!(found.perplexity_before);

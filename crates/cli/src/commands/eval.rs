@@ -1,13 +1,11 @@
 //! `hearth eval`: how well a model predicts a text.
 
-use crate::failure::Stopped;
 use crate::interrupt;
 use crate::model::{read_text, resolve};
 use crate::terminal::Terminal;
 use anyhow::Result;
-use hearth_engine::{Engine, EngineError};
+use hearth_engine::Engine;
 use serde_json::json;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 /// Measure how well a model predicts a text: loss, perplexity, bits per byte
@@ -30,19 +28,15 @@ impl Eval {
     pub fn run(self, terminal: &Terminal) -> Result<()> {
         let mut engine = Engine::open(&resolve(&self.model, terminal)?)?;
         let text = read_text(&self.text)?;
-        let result = engine.score_text(&text, self.ctx, self.half, |progress| {
+        let score = engine.score_text(&text, self.ctx, self.half, |progress| {
             let loss = progress.so_far.loss();
             terminal.live(
                 &format!("scoring · perplexity {:.3}", loss.exp()),
                 progress.read as u64,
                 progress.of as u64,
             );
-            if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        let score = match result {
-            Err(EngineError::Interrupted) => return Err(Stopped("interrupted".into()).into()),
-            other => other?,
-        };
+            interrupt::go_on()
+        })?;
         let (loss, perplexity, bits) = (score.loss(), score.perplexity(), score.bits_per_byte());
         terminal.result(
             &format!(

@@ -3,12 +3,11 @@
 use crate::failure::{Stopped, Usage};
 use crate::interrupt;
 use crate::model::resolve;
-use crate::terminal::{Terminal, count};
+use crate::terminal::{LiveText, Terminal, count};
 use anyhow::Result;
 use hearth_engine::{ChatTemplate, Engine, Event, FinishReason, Message, Prompt, Request, Sampling};
 use serde_json::json;
 use std::io::{Write, stdout};
-use std::ops::ControlFlow;
 
 /// Continue a prompt; stdout is the continuation alone
 #[derive(clap::Args)]
@@ -82,25 +81,15 @@ impl Generate {
             ..Request::new("", self.max_tokens)
         };
         // One continuation is shown as it comes, several one after another.
-        let live = self.n == 1 && !terminal.json();
-        let mut broken = None;
+        let mut live = (self.n == 1 && !terminal.json()).then(LiveText::default);
         let (completions, timings) = engine.generate(&[request], |event| {
-            if let Event::Text { text, .. } = event
-                && live
-            {
-                let mut out = stdout().lock();
-                if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-                    broken = Some(error);
-                    return ControlFlow::Break(());
-                }
+            if let (Event::Text { text, .. }, Some(live)) = (event, &mut live) {
+                live.show(text)?;
             }
-            if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            interrupt::go_on()
         })?;
-        if let Some(error) = broken {
-            return Err(error.into());
-        }
-        if live {
-            writeln!(stdout())?;
+        if let Some(live) = live {
+            live.end()?;
         } else if !terminal.json() {
             let texts: Vec<&str> = completions.iter().map(|c| c.text.as_str()).collect();
             writeln!(stdout(), "{}", texts.join("\n\n---\n\n"))?;

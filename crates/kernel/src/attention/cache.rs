@@ -60,11 +60,6 @@ impl KvCache {
         }
     }
 
-    /// A copy.
-    pub fn fork(&self) -> Self {
-        KvCache { keys: self.keys.clone(), values: self.values.clone(), ..*self }
-    }
-
     /// A copy of the first `len` tokens with room for `capacity`.
     pub fn with_capacity(&self, len: usize, capacity: usize) -> Self {
         let mut larger = Self::new(capacity.max(len), self.kv_heads, self.head_dim);
@@ -81,11 +76,6 @@ impl KvCache {
             }
         }
         larger
-    }
-
-    /// Memory, in bytes.
-    pub fn bytes(&self) -> usize {
-        4 * (self.keys.len() + self.values.len())
     }
 
     /// The keys, transposed [D, keys], and the values [keys, D] of a head.

@@ -85,15 +85,6 @@ impl PackedMatrix {
         PackedMatrix { data, rows: inputs, cols: outputs }
     }
 
-    /// Memory of the panels.
-    pub fn bytes(&self) -> usize {
-        match &self.data {
-            Values::Single(data) => 4 * data.len(),
-            Values::Half(data) => 2 * data.len(),
-            Values::Brain(data) => 2 * data.len(),
-        }
-    }
-
     /// K.
     pub fn rows(&self) -> usize {
         self.rows

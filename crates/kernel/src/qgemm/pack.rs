@@ -114,11 +114,6 @@ impl QuantMatrix {
         self.inputs
     }
 
-    /// Memory of the panels.
-    pub fn bytes(&self) -> usize {
-        self.codes.len() + 2 * (self.d.len() + self.dmin.len()) + self.scales.len() + self.mins.len()
-    }
-
     pub(super) fn panel(&self, i: usize) -> Panel<'_> {
         let panels = self.outputs.div_ceil(PANEL);
         fn part<T>(all: &[T], i: usize, panels: usize) -> &[T] {

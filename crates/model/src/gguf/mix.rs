@@ -2,6 +2,7 @@
 
 use crate::config::DecoderConfig;
 use crate::executor::{ParamSpec, Role};
+use crate::weights::StoredType;
 use hearth_kernel::quant::BlockType;
 use std::fmt;
 use std::str::FromStr;
@@ -61,6 +62,15 @@ impl Mix {
     /// llama.cpp's name.
     pub fn name(self) -> &'static str {
         self.name
+    }
+
+    /// The type of a safetensors file that it stands for, if there is one.
+    pub fn stored_type(self) -> Option<StoredType> {
+        match self.base {
+            BlockType::F32 => Some(StoredType::F32),
+            BlockType::Bf16 => Some(StoredType::Bf16),
+            _ => None,
+        }
     }
 
     pub(crate) fn file_type(self) -> u32 {

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
-use super::{GgufVocab, SPACE, kind, pre, sentencepiece, wordpiece};
+use super::{GgufVocab, SPACE, kind, pre, sentencepiece, stand_in, wordpiece};
 use crate::error::{Result, TokenizerError};
 use crate::tokenizer::Tokenizer;
 
@@ -34,7 +34,7 @@ fn tokens(tokenizer: &Tokenizer) -> GgufVocab {
     let ids = 0..tokenizer.vocab_size() as u32;
     let (tokens, token_types) = ids
         .map(|id| match tokenizer.token_of(id) {
-            None => (format!("[PAD{id}]"), kind::UNUSED),
+            None => (stand_in(id as usize), kind::UNUSED),
             Some(token) if tokenizer.is_special(id) => (token.to_string(), kind::CONTROL),
             Some(token) if added.contains(&id) => (token.to_string(), kind::USER_DEFINED),
             Some(token) => (token.to_string(), kind::NORMAL),

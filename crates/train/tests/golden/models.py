@@ -29,6 +29,16 @@ B, T, V = 2, 24, 97
 STEPS = 10
 PROMPT_TOKENS, GREEDY_TOKENS = 5, 16
 COMMON = {"vocab_size": V, "bos_token_id": None, "eos_token_id": None, "attn_implementation": "eager"}
+ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+SMALL = {
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    **COMMON,
+}
 
 
 def gpt2() -> PreTrainedModel:
@@ -49,7 +59,7 @@ def qwen3() -> PreTrainedModel:
         num_key_value_heads=2,
         head_dim=16,
         max_position_embeddings=64,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        rope_parameters=ROPE,
         rms_norm_eps=1e-6,
         tie_word_embeddings=True,
         **COMMON,
@@ -60,16 +70,10 @@ def qwen3() -> PreTrainedModel:
 def llama() -> PreTrainedModel:
     """Llama: as Qwen3 without QK-norm, and with a head of its own."""
     config = LlamaConfig(
-        num_hidden_layers=2,
-        hidden_size=32,
-        intermediate_size=48,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        rope_parameters=ROPE,
         rms_norm_eps=1e-5,
         tie_word_embeddings=False,
-        **COMMON,
+        **SMALL,
     )
     return LlamaForCausalLM(config)
 
@@ -77,16 +81,10 @@ def llama() -> PreTrainedModel:
 def qwen2() -> PreTrainedModel:
     """Qwen2: as Llama, with biases on queries, keys and values, and a tied head."""
     config = Qwen2Config(
-        num_hidden_layers=2,
-        hidden_size=32,
-        intermediate_size=48,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        rope_parameters=ROPE,
         rms_norm_eps=1e-6,
         tie_word_embeddings=True,
-        **COMMON,
+        **SMALL,
     )
     return Qwen2ForCausalLM(config)
 
@@ -95,23 +93,17 @@ def gemma3() -> PreTrainedModel:
     """Gemma 3: scaled embeddings, norms on both sides of a block, GELU gates, a window of 7 in the first block
     with a rotary base of its own, scores scaled by 24 instead of the head size."""
     config = Gemma3TextConfig(
-        num_hidden_layers=2,
-        hidden_size=32,
-        intermediate_size=48,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         head_dim=16,
-        max_position_embeddings=64,
         sliding_window=7,
         layer_types=["sliding_attention", "full_attention"],
         rope_parameters={
             "full_attention": {"rope_type": "default", "rope_theta": 1000000.0},
-            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            "sliding_attention": ROPE,
         },
         query_pre_attn_scalar=24,
         rms_norm_eps=1e-6,
         pad_token_id=None,
-        **COMMON,
+        **SMALL,
     )
     return Gemma3ForCausalLM(config)
 
