@@ -4,8 +4,36 @@ use crate::failure::Usage;
 use crate::terminal::Terminal;
 use anyhow::Result;
 use hearth_data::{CATALOGUE, Corpus, CorpusOptions, fetch, home};
+use hearth_engine::{CacheType, Engine};
 use hearth_tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
+
+/// A model to run, and how.
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// A model file or folder, or a name of the catalogue
+    pub model: String,
+    /// What keys and values are kept in: f32, f16 or q8_0 [default: f16, or f32 if the weights are f32]
+    #[arg(long, value_name = "TYPE", value_parser = cache_type)]
+    kv_cache: Option<CacheType>,
+}
+
+impl ModelArgs {
+    /// Opens the model.
+    pub fn open(&self, terminal: &Terminal) -> Result<Engine> {
+        let mut engine = Engine::open(&resolve(&self.model, terminal)?)?;
+        if let Some(cache_type) = self.kv_cache {
+            engine.set_cache_type(cache_type);
+        }
+        Ok(engine)
+    }
+}
+
+fn cache_type(name: &str) -> Result<CacheType, String> {
+    let names = CacheType::ALL.map(CacheType::name).join(", ");
+    let found = CacheType::ALL.into_iter().find(|kind| kind.name() == name);
+    found.ok_or_else(|| format!("expected one of {names}"))
+}
 
 /// The path that `name` stands for: itself if it exists, else the catalogue's entry, fetched if need
 /// be.

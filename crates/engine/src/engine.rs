@@ -4,7 +4,7 @@ use crate::convert::ModelFiles;
 use crate::error::{EngineError, Result};
 use crate::special::SpecialRules;
 use hearth_model::source::Source;
-use hearth_model::{Decoder, DecoderConfig, ModelError, Runner, Sequence, Weights};
+use hearth_model::{CacheType, Decoder, DecoderConfig, ModelError, Runner, Sequence, Weights};
 use hearth_tokenizer::Tokenizer;
 use std::path::Path;
 
@@ -66,6 +66,12 @@ impl Engine {
     /// The model, to run it without text (as a benchmark does).
     pub fn runner_mut(&mut self) -> &mut Runner {
         &mut self.runner
+    }
+
+    /// What sequences made from now on keep keys and values in; see [`Runner::set_cache_type`].
+    pub fn set_cache_type(&mut self, cache_type: CacheType) {
+        self.runner.set_cache_type(cache_type);
+        self.last = None;
     }
 
     /// The tokenizer.

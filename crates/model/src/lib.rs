@@ -22,5 +22,6 @@ pub mod weights;
 pub use config::{DecoderConfig, Family};
 pub use decoder::Decoder;
 pub use error::ModelError;
+pub use hearth_kernel::attention::CacheType;
 pub use runner::{Feed, Logits, Runner, Sequence};
 pub use weights::{StoredType, Weights, load_folder, save_folder};

@@ -9,12 +9,13 @@ use crate::plan::{Op, Plan, Slot};
 use crate::source::{Rows as FileRows, Source, Stored};
 use hearth_kernel::Buffer;
 use hearth_kernel::activation::{activation_forward, gated_forward};
-use hearth_kernel::attention::{AttentionShape, KvCache, Span, attention_cached};
+use hearth_kernel::attention::{AttentionShape, CacheType, KvCache, Span, attention_cached};
 use hearth_kernel::embedding::embedding_forward;
 use hearth_kernel::gemm::{Epilogue, Mat, MatMut, PackedMatrix, Write, gemm_packed};
 use hearth_kernel::norm::{layer_norm_forward, rms_norm_forward};
 use hearth_kernel::optim::{axpy, scale};
 use hearth_kernel::qgemm::{QuantLinear, QuantMatrix, QuantizedRows, quant_linears};
+use hearth_kernel::quant::BlockType;
 use hearth_kernel::rope::{RopeTable, rope};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -108,6 +109,7 @@ pub struct Runner {
     watched: Option<HashMap<ParamId, (Vec<f64>, usize)>>,
     /// What goes into a quantised layer.
     quantized: QuantizedRows,
+    cache_type: CacheType,
     /// For blocks that see everything, and for those with a sliding window; as long as the longest sequence.
     rope: Option<[RopeTable; 2]>,
 }
@@ -173,8 +175,12 @@ impl Runner {
         let plan = Plan::of(&decoder)?;
         let config = decoder.config();
         let (mut tables, mut linears) = (HashMap::new(), HashMap::new());
+        let mut cache_type = CacheType::F16;
         let mut pack = |layer: &Linear| {
             let stored = source.stored(layer.weight);
+            if !matches!(&stored, Stored::File(rows) if rows.kind != BlockType::F32) {
+                cache_type = CacheType::F32;
+            }
             linears.insert(layer.weight.0, Matrix::pack(layer, &stored));
             if let Stored::File(rows) = stored {
                 rows.release();
@@ -215,6 +221,7 @@ impl Runner {
             logits: Buffer::scratch(0),
             watched: None,
             quantized: QuantizedRows::new(),
+            cache_type,
             rope,
             plan,
             decoder,
@@ -226,11 +233,17 @@ impl Runner {
         &self.decoder
     }
 
+    /// What sequences made from now on keep keys and values in. Unless this is called: half precision, or
+    /// single if the file has weights in single precision.
+    pub fn set_cache_type(&mut self, cache_type: CacheType) {
+        self.cache_type = cache_type;
+    }
+
     /// An empty sequence with room for `capacity` tokens, at most the model's positions.
     pub fn sequence(&mut self, capacity: usize) -> Result<Sequence, ModelError> {
         self.prepare(capacity)?;
         let config = self.decoder.config();
-        let cache = |_| KvCache::new(capacity, config.n_kv_heads, config.head_dim);
+        let cache = |_| KvCache::new(self.cache_type, capacity, config.n_kv_heads, config.head_dim);
         Ok(Sequence { caches: (0..config.n_layers).map(cache).collect(), capacity, len: 0 })
     }
 

@@ -2,11 +2,11 @@
 
 use crate::failure::{Stopped, Usage};
 use crate::interrupt;
-use crate::model::resolve;
+use crate::model::ModelArgs;
 use crate::profile_table;
 use crate::terminal::{Terminal, count, peak_rss_bytes};
 use anyhow::Result;
-use hearth_engine::{Engine, EngineError};
+use hearth_engine::{EngineError, SpeedTest};
 use hearth_kernel::profile;
 use hearth_train::bench::{PRESETS, Preset};
 use serde_json::json;
@@ -29,14 +29,17 @@ enum What {
 
 #[derive(clap::Args)]
 struct Infer {
-    /// A model file or folder, or a name of the catalogue
-    model: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Tokens of the prompt; 0: none
     #[arg(short, long, default_value_t = 512, value_name = "N")]
     prompt: usize,
     /// Tokens to generate; 0: none
     #[arg(short = 'n', long, default_value_t = 128, value_name = "N")]
     generate: usize,
+    /// Sequences that generate together, each after a prompt of its own; their rates are added up
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
+    parallel: u64,
     /// How often to measure each, after one warm-up
     #[arg(short, long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     repetitions: u64,
@@ -47,30 +50,35 @@ const FIRST_PROMPT: usize = 16;
 
 impl Infer {
     fn run(self, terminal: &Terminal) -> Result<()> {
-        let path = resolve(&self.model, terminal)?;
         let started = Instant::now();
-        let mut engine = Engine::open(&path)?;
+        let mut engine = self.model.open(terminal)?;
         let load_ms = started.elapsed().as_secs_f64() * 1e3;
         let prompt: Vec<u32> = (0..FIRST_PROMPT.min(engine.context()) as u32).collect();
         let mut sequence = engine.runner_mut().sequence(prompt.len())?;
         engine.runner_mut().prefill(&mut sequence, &prompt).map_err(EngineError::from)?;
         let first_token_ms = started.elapsed().as_secs_f64() * 1e3;
-        let repetitions = self.repetitions as usize;
-        let speed = engine.measure_speed(self.prompt, self.generate, repetitions, interrupt::go_on)?;
+        let parallel = self.parallel as usize;
+        let (prompt, generate, repetitions) = (self.prompt, self.generate, self.repetitions as usize);
+        let test = SpeedTest { prompt, generate, parallel, repetitions };
+        let speed = engine.measure_speed(test, interrupt::go_on)?;
         let rates = |tokens: usize, seconds: &[f64]| -> Vec<f64> {
             seconds.iter().map(|s| tokens as f64 / s).collect()
         };
         let prompt = rates(self.prompt, &speed.prompt_seconds);
-        let generate = rates(self.generate, &speed.generate_seconds);
+        let generate = rates(self.generate * parallel, &speed.generate_seconds);
         let line = |name: &str, tokens: usize, rates: &[f64]| match rates.is_empty() {
             true => String::new(),
             false => format!("{name} {tokens}: {} tokens/s · ", count(median(rates))),
+        };
+        let together = match parallel {
+            1 => "generate".to_owned(),
+            _ => format!("generate {parallel} ×"),
         };
         terminal.result(
             &format!(
                 "{}{}loaded in {load_ms:.0} ms, first token after {first_token_ms:.0} ms",
                 line("prompt", self.prompt, &prompt),
-                line("generate", self.generate, &generate),
+                line(&together, self.generate, &generate),
             ),
             &json!({
                 "prompt_tokens_per_second": median(&prompt),

@@ -2,7 +2,7 @@
 
 use crate::failure::Usage;
 use crate::interrupt;
-use crate::model::resolve;
+use crate::model::ModelArgs;
 use crate::terminal::{LiveText, Terminal, count};
 use anyhow::{Context, Result};
 use hearth_engine::{ChatTemplate, Engine, Event, FinishReason, Message, Prompt, Request, Sampling};
@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 /// Talk to a model; type /help for what else can be done
 #[derive(clap::Args)]
 pub struct Chat {
-    /// A model file or folder, or a name of the catalogue
-    model: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// What the model is told before everything else
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -50,12 +50,12 @@ Ctrl-C stops an answer.";
 
 impl Chat {
     pub fn run(self, terminal: &Terminal, seed: Option<u64>) -> Result<()> {
-        let mut engine = Engine::open(&resolve(&self.model, terminal)?)?;
+        let mut engine = self.model.open(terminal)?;
         let template = ChatTemplate::of(engine.tokenizer())?.ok_or_else(|| {
             Usage(format!(
                 "{}: the model has no chat template, so it wasn't made to talk\nhint: hearth generate continues \
                  a text",
-                self.model
+                self.model.model
             ))
         })?;
         let sampling = Sampling {
@@ -70,7 +70,7 @@ impl Chat {
         let mut talk = Talk { messages: Vec::new(), sampling, max_tokens: self.max_tokens };
         talk.set_system(self.system);
         let mut editor = DefaultEditor::new().context("reading from the terminal")?;
-        terminal.say(&format!("{} · /help for commands, Ctrl-D to leave", self.model));
+        terminal.say(&format!("{} · /help for commands, Ctrl-D to leave", self.model.model));
         while let Some(input) = read(&mut editor)? {
             let input = input.trim();
             let outcome = match input.split_once(char::is_whitespace).unwrap_or((input, "")) {

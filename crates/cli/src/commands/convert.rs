@@ -5,7 +5,7 @@ use crate::interrupt;
 use crate::model::{read_text, resolve};
 use crate::terminal::Terminal;
 use anyhow::Result;
-use hearth_engine::{Divergence, Engine, ImportanceMap, Mix, ModelFiles};
+use hearth_engine::{Divergence, Engine, ImportanceMap, Mix, ModelFiles, SpeedTest};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -134,16 +134,16 @@ impl Quantize {
         })?;
         let mut speed = [0.0; 2];
         for (engine, speed) in [&mut before, &mut after].into_iter().zip(&mut speed) {
-            let measured = engine.measure_speed(0, SPEED_TOKENS, 3, interrupt::go_on)?;
+            let measured = engine.measure_speed(SPEED, interrupt::go_on)?;
             let fastest = measured.generate_seconds.iter().copied().fold(f64::INFINITY, f64::min);
-            *speed = SPEED_TOKENS as f64 / fastest;
+            *speed = SPEED.generate as f64 / fastest;
         }
         Ok((found, speed))
     }
 }
 
-/// Tokens generated to measure speed.
-const SPEED_TOKENS: usize = 32;
+/// How speed is measured before and after.
+const SPEED: SpeedTest = SpeedTest { prompt: 0, generate: 32, parallel: 1, repetitions: 3 };
 
 fn add(result: &mut Value, found: &Divergence, speed: [f64; 2]) {
     result["perplexity_before"] = json!(found.perplexity_before);

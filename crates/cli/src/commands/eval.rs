@@ -1,18 +1,17 @@
 //! `hearth eval`: how well a model predicts a text.
 
 use crate::interrupt;
-use crate::model::{read_text, resolve};
+use crate::model::{ModelArgs, read_text};
 use crate::terminal::Terminal;
 use anyhow::Result;
-use hearth_engine::Engine;
 use serde_json::json;
 use std::path::PathBuf;
 
 /// Measure how well a model predicts a text: loss, perplexity, bits per byte
 #[derive(clap::Args)]
 pub struct Eval {
-    /// A model file or folder, or a name of the catalogue
-    model: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// The text: a file (also .gz, .zst)
     #[arg(long, value_name = "F")]
     text: PathBuf,
@@ -26,7 +25,7 @@ pub struct Eval {
 
 impl Eval {
     pub fn run(self, terminal: &Terminal) -> Result<()> {
-        let mut engine = Engine::open(&resolve(&self.model, terminal)?)?;
+        let mut engine = self.model.open(terminal)?;
         let text = read_text(&self.text)?;
         let score = engine.score_text(&text, self.ctx, self.half, |progress| {
             let loss = progress.so_far.loss();

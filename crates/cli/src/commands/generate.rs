@@ -2,7 +2,7 @@
 
 use crate::failure::{Stopped, Usage};
 use crate::interrupt;
-use crate::model::resolve;
+use crate::model::ModelArgs;
 use crate::terminal::{LiveText, Terminal, count};
 use anyhow::Result;
 use hearth_engine::{ChatTemplate, Engine, Event, FinishReason, Message, Prompt, Request, Sampling};
@@ -12,8 +12,8 @@ use std::io::{Write, stdout};
 /// Continue a prompt; stdout is the continuation alone
 #[derive(clap::Args)]
 pub struct Generate {
-    /// A model file or folder, or a name of the catalogue
-    model: String,
+    #[command(flatten)]
+    model: ModelArgs,
     /// What to continue
     #[arg(long, default_value = "", value_name = "P")]
     prompt: String,
@@ -57,7 +57,7 @@ pub struct Generate {
 
 impl Generate {
     pub fn run(self, terminal: &Terminal, seed: Option<u64>) -> Result<()> {
-        let mut engine = Engine::open(&resolve(&self.model, terminal)?)?;
+        let mut engine = self.model.open(terminal)?;
         let sampling = Sampling {
             temperature: self.temperature,
             top_k: self.top_k,
@@ -69,7 +69,7 @@ impl Generate {
             ..Sampling::default()
         };
         let prompt = match self.chat {
-            true => Prompt::Tokens(chat_prompt(&engine, &self.model, self.system, &self.prompt)?),
+            true => Prompt::Tokens(chat_prompt(&engine, &self.model.model, self.system, &self.prompt)?),
             false => Prompt::Text(self.prompt),
         };
         let request = Request {

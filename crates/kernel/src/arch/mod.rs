@@ -153,6 +153,10 @@ pub(crate) trait Simd: Copy {
     /// Eight rows of eight, transposed.
     fn transpose(self, rows: [Self::V; LANES]) -> [Self::V; LANES];
 
+    /// Eight signed bytes as `f32`.
+    /// # Safety
+    /// `p` must be valid for reading [`LANES`] values.
+    unsafe fn load_i8(self, p: *const i8) -> Self::V;
     /// Eight bf16 values widened to `f32`.
     /// # Safety
     /// `p` must be valid for reading [`LANES`] values.

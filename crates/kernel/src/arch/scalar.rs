@@ -110,6 +110,11 @@ impl Simd for Scalar {
         from_fn(|i| from_fn(|j| rows[j][i]))
     }
     #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> V {
+        // SAFETY: the caller vouches for eight readable values.
+        from_fn(|i| f32::from(unsafe { *p.add(i) }))
+    }
+    #[inline(always)]
     unsafe fn load_bf16(self, p: *const half::bf16) -> V {
         // SAFETY: the caller vouches for eight readable values.
         from_fn(|i| unsafe { *p.add(i) }.to_f32())

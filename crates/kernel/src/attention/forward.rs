@@ -81,24 +81,24 @@ impl<'a> Forward<'a> {
         let (shape, dim) = (self.shape, self.shape.head_dim);
         let seen = union(&self.spans[batch * shape.q_len..][queries.clone()]);
         // Tiles lie at multiples of TILE_K whatever the span.
-        let mut memory;
-        let (k, v, base) = match self.keys {
-            Keys::Cache(cache) => {
-                let (k, v) = cache.head(kv_head);
-                (k, v, 0)
-            }
+        let base = seen.start / TILE_K * TILE_K;
+        let keys = seen.end.saturating_sub(base);
+        let sizes = match self.keys {
+            Keys::Cache(cache) => cache.memory(keys),
+            Keys::Rows { .. } => [PackedTile::len(dim, keys), PackedTile::len(keys, dim)],
+        };
+        let mut memory = Buffer::scratch(sizes[0] + sizes[1]);
+        let (for_keys, for_values) = memory.split_at_mut(sizes[0]);
+        let (k, v) = match self.keys {
+            Keys::Cache(cache) => cache.head(kv_head, base..base + keys, [for_keys, for_values]),
             Keys::Rows { k, v } => {
-                let base = seen.start / TILE_K * TILE_K;
-                let keys = seen.end.saturating_sub(base);
                 let rows = |x, stride: usize| -> Mat {
                     let data: &[f32] = x;
                     let start = (batch * shape.kv_len + base) * stride + kv_head * dim;
                     Mat::strided(data.get(start..).unwrap_or_default(), keys, dim, stride, 1)
                 };
-                memory = Buffer::scratch(PackedTile::len(dim, keys) + PackedTile::len(keys, dim));
-                let (packed_k, packed_v) = memory.split_at_mut(PackedTile::len(dim, keys));
-                let k = PackedTile::pack(rows(k, shape.k_stride).t(), packed_k);
-                (k, PackedTile::pack(rows(v, shape.v_stride), packed_v), base)
+                let k = PackedTile::pack(rows(k, shape.k_stride).t(), for_keys);
+                (k, PackedTile::pack(rows(v, shape.v_stride), for_values))
             }
         };
         let mut state = Online::new(dim);

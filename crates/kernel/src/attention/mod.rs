@@ -11,10 +11,12 @@
 mod backward;
 mod cache;
 mod forward;
+mod store;
 
 pub use backward::{attention_backward, attention_backward_fused};
 pub use cache::{KvCache, attention_cached};
 pub use forward::attention_forward;
+pub use store::CacheType;
 
 /// Keys in a tile.
 const TILE_K: usize = 64;

@@ -139,3 +139,60 @@ fn check_gradients(shape: &AttentionShape, spans: &[Span]) {
         }
     }
 }
+
+/// What a cache keeps of heads of `dim` values.
+fn kept(kind: CacheType, x: &[f32], dim: usize) -> Vec<f32> {
+    let block = |x: &[f32]| -> Vec<f32> {
+        let scale = x.iter().fold(0.0f32, |m, x| m.max(x.abs())) / 127.0;
+        let short = half::f16::from_f32(scale).to_f32();
+        x.iter().map(|x| (x / scale).round() * short).collect()
+    };
+    match kind {
+        CacheType::F32 => x.to_vec(),
+        CacheType::F16 => x.iter().map(|&x| half::f16::from_f32(x).to_f32()).collect(),
+        CacheType::Q8_0 => x.chunks(dim).flat_map(|head| head.chunks(32)).flat_map(block).collect(),
+    }
+}
+
+#[test]
+fn a_cache_attends_to_what_it_keeps() {
+    for (dim, window) in [(16, usize::MAX), (40, usize::MAX), (64, 30), (128, usize::MAX)] {
+        let (before, q_len, heads, kv_heads) = (70, 9, 4, 2);
+        let shape = AttentionShape::contiguous(1, q_len, before + q_len, heads, kv_heads, dim);
+        let q = noise(q_len * heads * dim, 1);
+        let [k, v] = [2, 3].map(|seed| noise((before + q_len) * kv_heads * dim, seed));
+        let span = |i: usize| Span { lo: (i + 1).saturating_sub(window) as u32, hi: i as u32 + 1 };
+        let spans: Vec<Span> = (before..before + q_len).map(span).collect();
+        for kind in CacheType::ALL {
+            for isa in Isa::available() {
+                with_isa(isa, || {
+                    let (want, _) = forward(&shape, &spans, &q, &kept(kind, &k, dim), &kept(kind, &v, dim));
+                    let mut cache = KvCache::new(kind, before, kv_heads, dim);
+                    let stride = kv_heads * dim;
+                    cache.put(0, before, [&k, &v], stride);
+                    let mut cache = cache.with_capacity(before, before + q_len);
+                    cache.put(before, q_len, [&k[before * stride..], &v[before * stride..]], stride);
+                    let (mut got, mut lse) = (vec![9.0; want.len()], vec![9.0; q_len * heads]);
+                    attention_cached(&shape, &spans, &q, &cache, &mut got, &mut lse);
+                    assert_eq!(got, want, "{kind:?} {isa:?}, heads of {dim}");
+                    // The last query alone.
+                    let alone = AttentionShape { q_len: 1, ..shape };
+                    let row = heads * dim;
+                    attention_cached(
+                        &alone,
+                        &spans[q_len - 1..],
+                        &q[(q_len - 1) * row..],
+                        &cache,
+                        &mut got[..row],
+                        &mut lse[..heads],
+                    );
+                    assert_eq!(
+                        got[..row],
+                        want[(q_len - 1) * row..],
+                        "{kind:?} {isa:?} alone, heads of {dim}"
+                    );
+                });
+            }
+        }
+    }
+}

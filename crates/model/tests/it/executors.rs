@@ -5,7 +5,7 @@ use hearth_kernel::activation::Activation;
 use hearth_model::config::Sliding;
 use hearth_model::runner::MAX_ROWS;
 use hearth_model::tape::{TokenBatch, Trainable};
-use hearth_model::{Decoder, DecoderConfig, Family, Feed, Logits, ModelError, Runner, Weights};
+use hearth_model::{CacheType, Decoder, DecoderConfig, Family, Feed, Logits, ModelError, Runner, Weights};
 
 const V: usize = 61;
 
@@ -126,6 +126,34 @@ fn executors_agree_without_biases_and_with_each_activation() {
 fn a_prompt_longer_than_one_pass_goes_in_parts() {
     check(&config(Family::Gpt2, 1400), MAX_ROWS + 45);
     check(&config(Family::Llama, 1400), 2 * MAX_ROWS + 1);
+}
+
+#[test]
+fn narrower_caches_change_little_and_no_row_by_its_company() {
+    for family in [Family::Gpt2, Family::Gemma3, Family::Qwen3] {
+        let config = config(family, 128);
+        let (decoder, weights) = random(&config);
+        let tokens = tokens(75, 0);
+        let mut runner = Runner::new(decoder, &weights).expect("packs");
+        let exact = fed(&mut runner, &tokens, MAX_ROWS);
+        for (cache_type, most) in [(CacheType::F16, 0.01), (CacheType::Q8_0, 0.15)] {
+            let name = format!("{} with {}", config.family.model_type(), cache_type.name());
+            runner.set_cache_type(cache_type);
+            let whole = fed(&mut runner, &tokens, MAX_ROWS);
+            let off = exact.iter().zip(&whole).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off > 0.0 && off < most, "{name}: off by {off}");
+            for part in [1, 7, 33] {
+                same_bits(&format!("{name} in parts of {part}"), &fed(&mut runner, &tokens, part), &whole);
+            }
+            same_bits(&format!("{name} beside others"), &fed_in_company(&mut runner, &tokens), &whole);
+            let mut first = runner.sequence(40).expect("fits");
+            runner.prefill(&mut first, &tokens[..40]).expect("runs");
+            let mut fork = first.fork();
+            runner.reserve(&mut fork, 75).expect("fits");
+            let last = runner.prefill(&mut fork, &tokens[40..]).expect("runs");
+            same_bits(&format!("{name} in a fork"), last, &whole[74 * V..]);
+        }
+    }
 }
 
 #[test]
