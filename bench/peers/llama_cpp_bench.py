@@ -33,8 +33,58 @@ def decode(model: Llama, parts: list[list[int]]) -> float:
     return time.perf_counter() - start
 
 
+def decode_together(model: Llama, prompts: list[list[int]], steps: list[list[int]]) -> float:
+    """Seconds in which each of several sequences takes its tokens in, a token of each a step, after its prompt."""
+    context = model._ctx.ctx
+    llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(context), True)
+    batch = llama_cpp.llama_batch_init(512, 0, 1)
+
+    def fill(entries: list[tuple[int, int, int, bool]]) -> None:
+        batch.n_tokens = len(entries)
+        for at, (token, position, sequence, wanted) in enumerate(entries):
+            batch.token[at], batch.pos[at], batch.n_seq_id[at] = token, position, 1
+            batch.seq_id[at][0], batch.logits[at] = sequence, wanted
+        if llama_cpp.llama_decode(context, batch) != 0:
+            raise SystemExit("llama_decode failed")
+
+    for sequence, tokens in enumerate(prompts):
+        fill([(token, at, sequence, at + 1 == len(tokens)) for at, token in enumerate(tokens)])
+    llama_cpp.llama_synchronize(context)
+    start = time.perf_counter()
+    for step, tokens in enumerate(steps):
+        fill([(token, len(prompts[i]) + step, i, True) for i, token in enumerate(tokens)])
+        llama_cpp.llama_synchronize(context)
+    seconds = time.perf_counter() - start
+    llama_cpp.llama_batch_free(batch)
+    return seconds
+
+
+def bench_together(args: argparse.Namespace) -> dict:
+    """As llama-batched-bench: `parallel` sequences, each with a prompt of its own behind it; all rates added up."""
+    count = args.parallel
+    room = count * (args.prompt + args.generate + 8)
+    settings = {"n_ctx": room, "n_batch": 512, "n_ubatch": 512, "n_threads": 2, "n_threads_batch": 2}
+    model = Llama(args.model, verbose=False, **settings)
+    # The package has no parameter for the number of sequences: the context is made again.
+    parameters = model.context_params
+    parameters.n_seq_max = count
+    parameters.kv_unified = True
+    model._ctx = llama_cpp._internals.LlamaContext(model=model._model, params=parameters, verbose=False)
+    generator = np.random.default_rng(0)
+
+    def once(steps: int) -> float:
+        prompts = generator.integers(0, model.n_vocab(), (count, args.prompt)).tolist()
+        return decode_together(model, prompts, generator.integers(0, model.n_vocab(), (steps, count)).tolist())
+
+    once(8)
+    rates = [count * args.generate / once(args.generate) for _ in range(REPETITIONS)]
+    return {"generate_tokens_per_second": statistics.median(rates), "generate_rates": rates}
+
+
 def bench(args: argparse.Namespace) -> dict:
     """Medians of tokens a second."""
+    if args.parallel > 1:
+        return bench_together(args)
     room = max(args.prompt, args.generate) + 8
     model = Llama(args.model, n_ctx=room, n_batch=512, n_ubatch=512, n_threads=2, n_threads_batch=2, verbose=False)
     generator = np.random.default_rng(0)
@@ -100,6 +150,7 @@ def main() -> None:
     one.add_argument("model")
     one.add_argument("-p", "--prompt", type=int, default=512)
     one.add_argument("-n", "--generate", type=int, default=128)
+    one.add_argument("--parallel", type=int, default=1, help="sequences that generate together")
     one.set_defaults(run=bench)
     one = commands.add_parser("perplexity")
     one.add_argument("model")

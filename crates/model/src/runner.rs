@@ -9,7 +9,9 @@ use crate::plan::{Op, Plan, Slot};
 use crate::source::{Rows as FileRows, Source, Stored};
 use hearth_kernel::Buffer;
 use hearth_kernel::activation::{activation_forward, gated_forward};
-use hearth_kernel::attention::{AttentionShape, CacheType, KvCache, Span, attention_cached};
+use hearth_kernel::attention::{
+    AttentionShape, CacheType, CachedQuery, KvCache, Span, attention_cached, attention_cached_each,
+};
 use hearth_kernel::embedding::embedding_forward;
 use hearth_kernel::gemm::{Epilogue, Mat, MatMut, PackedMatrix, Write, gemm_packed};
 use hearth_kernel::norm::{layer_norm_forward, rms_norm_forward};
@@ -471,7 +473,11 @@ impl Runner {
     ) {
         let config = self.decoder.config();
         let (heads, kv_heads, dim) = (config.n_heads, config.n_kv_heads, config.head_dim);
-        let q_width = heads * dim;
+        let window = config.window_of(layer).unwrap_or(usize::MAX);
+        let span = |i: usize| Span { lo: (i + 1).saturating_sub(window) as u32, hi: i as u32 + 1 };
+        let mut shape = AttentionShape::contiguous(1, 1, 1, heads, kv_heads, dim);
+        (shape.q_stride, shape.scale) = (qkv[0].2, config.attention_scale());
+        let (mut singles, mut out) = (Vec::with_capacity(feeds.len()), out);
         for (feed, range) in feeds.iter_mut().zip(&rows.ranges) {
             let (count, len) = (range.len(), feed.sequence.len);
             let cache = &mut feed.sequence.caches[layer];
@@ -479,22 +485,18 @@ impl Runner {
                 &self.buffers[slot][range.start * stride + offset..]
             };
             cache.put(len, count, [rows_of(qkv[1]), rows_of(qkv[2])], qkv[1].2);
-            let (_, _, stride) = qkv[0];
-            let mut shape = AttentionShape::contiguous(1, count, len + count, heads, kv_heads, dim);
-            shape.q_stride = stride;
-            shape.scale = config.attention_scale();
-            let window = config.window_of(layer).unwrap_or(usize::MAX);
-            let span = |i: usize| Span { lo: (i + 1).saturating_sub(window) as u32, hi: i as u32 + 1 };
+            let (cache, q) = (&*cache, rows_of(qkv[0]));
+            let (of_feed, rest) = out.split_at_mut(count * heads * dim);
+            out = rest;
+            if count == 1 {
+                singles.push(CachedQuery { cache, span: span(len), q, out: of_feed });
+                continue;
+            }
+            let shape = AttentionShape { q_len: count, kv_len: len + count, ..shape };
             let spans: Vec<Span> = (len..len + count).map(span).collect();
-            attention_cached(
-                &shape,
-                &spans,
-                rows_of(qkv[0]),
-                cache,
-                &mut out[range.start * q_width..range.end * q_width],
-                &mut self.lse[..heads * count],
-            );
+            attention_cached(&shape, &spans, q, cache, of_feed, &mut self.lse[..heads * count]);
         }
+        attention_cached_each(&shape, &mut singles);
     }
 }
 

@@ -63,6 +63,11 @@ impl KvCache {
         }
     }
 
+    fn check(&self, shape: &AttentionShape, keys: usize) {
+        assert_eq!((shape.kv_heads, shape.head_dim), (self.kv_heads, self.head_dim), "heads of the cache");
+        assert!(keys <= self.capacity, "{keys} keys of {}", self.capacity);
+    }
+
     /// Values of memory that [`head`](Self::head) needs for so many keys.
     pub(super) fn memory(&self, keys: usize) -> [usize; 2] {
         [self.keys.memory(self.head_dim, keys), self.values.memory(keys, self.head_dim)]
@@ -96,37 +101,71 @@ pub fn attention_cached(
     out: &mut [f32],
     lse: &mut [f32],
 ) {
-    assert_eq!((shape.batch, shape.kv_heads, shape.head_dim), (1, cache.kv_heads, cache.head_dim));
-    assert!(shape.kv_len <= cache.capacity, "{} keys of {}", shape.kv_len, cache.capacity);
+    assert_eq!(shape.batch, 1);
+    cache.check(shape, shape.kv_len);
     assert_eq!(spans.len(), shape.q_len, "one span a query");
     assert!(spans.iter().all(|s| s.hi as usize <= shape.kv_len), "a span ends after the last key");
-    let group = shape.group();
-    if shape.q_len == 1 && group <= GROUP {
-        assert!(q.len() >= shape.heads * shape.head_dim && out.len() >= shape.heads * shape.head_dim);
-        let out = Shards::new(out);
-        parallel_for(shape.kv_heads, |head| one_query(shape, spans[0], q, cache, head, &out));
-        return;
-    }
     Forward::new(shape, spans, q, Keys::Cache(cache), out, lse).run();
 }
 
-/// All query heads that read one head of the cache, as the rows of one product: keys are read once.
-fn one_query(shape: &AttentionShape, span: Span, q: &[f32], cache: &KvCache, head: usize, out: &Shards<f32>) {
-    let (dim, group) = (shape.head_dim, shape.group());
-    let [for_keys, for_values] = cache.memory(TILE_K);
-    let mut memory = Buffer::scratch(for_keys + for_values);
-    let spans = [span; GROUP];
-    let q = Mat::new(&q[head * group * dim..][..group * dim], group, dim);
-    let mut state = Online::new(dim);
-    state.reset();
-    let (lo, hi) = (span.lo as usize, span.hi as usize);
-    for first in (lo / TILE_K * TILE_K..hi).step_by(TILE_K) {
-        let n = TILE_K.min(hi - first);
-        let (k, v) = cache.head(head, first..first + n, memory.split_at_mut(for_keys).into());
-        state.absorb(q, k, v, &spans[..group], first, shape.scale);
+/// The query of the newest token of a sequence.
+#[derive(Debug)]
+pub struct CachedQuery<'a> {
+    /// The sequence's keys and values, the query's own among them.
+    pub cache: &'a KvCache,
+    /// Those that it sees.
+    pub span: Span,
+    /// [heads, D].
+    pub q: &'a [f32],
+    /// [heads, D].
+    pub out: &'a mut [f32],
+}
+
+/// Attention of one query of each of several sequences; the pool is entered once. The same bits as
+/// [`attention_cached`] for each. Of `shape` only the heads and the scale count.
+///
+/// # Panics
+/// If a slice is too short, or a cache has other heads.
+pub fn attention_cached_each(shape: &AttentionShape, queries: &mut [CachedQuery]) {
+    let width = shape.heads * shape.head_dim;
+    let mut outs = Vec::with_capacity(queries.len());
+    for query in queries.iter_mut() {
+        query.cache.check(shape, query.span.hi as usize);
+        assert!(
+            query.q.len() >= width && query.out.len() >= width,
+            "a query and its result have {width} values"
+        );
+        outs.push(Shards::new(query.out));
     }
-    for row in 0..group {
-        // SAFETY: each query head belongs to one task.
-        state.finish(row, unsafe { out.part((head * group + row) * dim, dim) });
+    let queries: &[CachedQuery] = queries;
+    parallel_for(queries.len() * shape.kv_heads, |task| {
+        let (query, head) = (task / shape.kv_heads, task % shape.kv_heads);
+        one_query(shape, &queries[query], head, &outs[query]);
+    });
+}
+
+/// All query heads that read one head of the cache, some at a time as the rows of one product: keys are read
+/// once.
+fn one_query(shape: &AttentionShape, query: &CachedQuery, head: usize, out: &Shards<f32>) {
+    let (dim, group) = (shape.head_dim, shape.group());
+    let [for_keys, for_values] = query.cache.memory(TILE_K);
+    let mut memory = Buffer::scratch(for_keys + for_values);
+    let (for_keys, for_values) = memory.split_at_mut(for_keys);
+    let spans = [query.span; GROUP];
+    let mut state = Online::new(dim);
+    let (lo, hi) = (query.span.lo as usize, query.span.hi as usize);
+    for first_head in (head * group..(head + 1) * group).step_by(GROUP) {
+        let rows = GROUP.min((head + 1) * group - first_head);
+        let q = Mat::new(&query.q[first_head * dim..][..rows * dim], rows, dim);
+        state.reset();
+        for first in (lo / TILE_K * TILE_K..hi).step_by(TILE_K) {
+            let keys = first..(first + TILE_K).min(hi);
+            let (k, v) = query.cache.head(head, keys, [for_keys, for_values]);
+            state.absorb(q, k, v, &spans[..rows], first, shape.scale);
+        }
+        for row in 0..rows {
+            // SAFETY: each query head belongs to one task.
+            state.finish(row, unsafe { out.part((first_head + row) * dim, dim) });
+        }
     }
 }

@@ -14,7 +14,7 @@ mod forward;
 mod store;
 
 pub use backward::{attention_backward, attention_backward_fused};
-pub use cache::{KvCache, attention_cached};
+pub use cache::{CachedQuery, KvCache, attention_cached, attention_cached_each};
 pub use forward::attention_forward;
 pub use store::CacheType;
 

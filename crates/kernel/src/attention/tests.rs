@@ -175,22 +175,17 @@ fn a_cache_attends_to_what_it_keeps() {
                     let (mut got, mut lse) = (vec![9.0; want.len()], vec![9.0; q_len * heads]);
                     attention_cached(&shape, &spans, &q, &cache, &mut got, &mut lse);
                     assert_eq!(got, want, "{kind:?} {isa:?}, heads of {dim}");
-                    // The last query alone.
-                    let alone = AttentionShape { q_len: 1, ..shape };
+                    // The last two queries, each alone.
                     let row = heads * dim;
-                    attention_cached(
-                        &alone,
-                        &spans[q_len - 1..],
-                        &q[(q_len - 1) * row..],
-                        &cache,
-                        &mut got[..row],
-                        &mut lse[..heads],
-                    );
-                    assert_eq!(
-                        got[..row],
-                        want[(q_len - 1) * row..],
-                        "{kind:?} {isa:?} alone, heads of {dim}"
-                    );
+                    let mut rows = got[..2 * row].chunks_exact_mut(row);
+                    let mut queries = [q_len - 2, q_len - 1].map(|i| CachedQuery {
+                        cache: &cache,
+                        span: spans[i],
+                        q: &q[i * row..][..row],
+                        out: rows.next().expect("two rows"),
+                    });
+                    attention_cached_each(&shape, &mut queries);
+                    assert_eq!(got[..2 * row], want[(q_len - 2) * row..], "{kind:?} {isa:?} alone, {dim}");
                 });
             }
         }
