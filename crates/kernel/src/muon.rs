@@ -1,10 +1,10 @@
 //! Muon: momentum, orthogonalised by a Newton–Schulz iteration (Jordan et al. 2024), for the
-//! matrices of the hidden layers.
+//! matrices of the hidden layers. NorMuon (Li et al. 2025) then evens out the rows.
 
 use crate::arch::simd_fn;
 use crate::buffer::Buffer;
 use crate::gemm::{Mat, MatMut, Write, gemm, gemm_symmetric};
-use crate::lanes::{read, vectors, write};
+use crate::lanes::{read, total, vectors, write};
 use crate::optim::{scale, sum_of_squares};
 use crate::pool::{Shards, parallel_for};
 use crate::profile::Work;
@@ -15,12 +15,19 @@ use crate::split::{Cut, Out, parallel_rows};
 const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
 /// Keeps a zero gradient finite.
 const NORM_EPS: f64 = 1e-7;
+/// Keeps a row finite that has had no gradient yet.
+const ROW_EPS: f64 = 1e-8;
 
 /// What a step needs beside the momentum.
 ///
 /// With `g = grad_scale · grad`: `M ← momentum M + (1 - momentum) g`,
 /// `U = newton_schulz(nesterov ? (1 - momentum) g + momentum M : M)`,
 /// `p ← p (1 - lr · weight_decay) - lr √max(1, rows / cols) U`.
+///
+/// NorMuon (Li et al. 2025, algorithm 1) divides each row of U by the root of a running mean of its
+/// squares, `v ← β₂ v + (1 - β₂) mean(u²)`, `u ← u / (√v + 1e-8)`, and then scales U to the Frobenius norm
+/// that it had. The paper scales it to a root mean square of 0.2 instead; keeping the norm leaves Muon's
+/// rate as it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Muon {
     /// The learning rate.
@@ -29,6 +36,8 @@ pub struct Muon {
     pub momentum: f32,
     /// Decoupled from the gradient, scaled by the learning rate.
     pub weight_decay: f32,
+    /// β₂ of NorMuon, for matrices with `row_squares`.
+    pub beta2: f32,
     /// Looks a step of momentum ahead.
     pub nesterov: bool,
     /// Newton–Schulz iterations; 5 is usual.
@@ -59,6 +68,8 @@ pub struct MuonMatrix<'a> {
     pub grad: &'a [f32],
     /// Its momentum.
     pub momentum: &'a mut [f32],
+    /// NorMuon's v, one a row; without it the step is Muon's.
+    pub row_squares: Option<&'a mut [f32]>,
     /// Outputs.
     pub rows: usize,
     /// Inputs.
@@ -74,7 +85,7 @@ pub fn muon_steps(matrices: &mut [MuonMatrix], muon: &Muon) {
     // The largest first, so that no thread is left with a long one at the end.
     matrices.sort_by_key(|m| std::cmp::Reverse(m.rows * m.cols));
     let large = matrices.partition_point(|m| m.rows * m.cols > LARGE);
-    let one = |m: &mut MuonMatrix| muon_step(m.p, m.grad, m.momentum, m.rows, m.cols, muon);
+    let one = |m: &mut MuonMatrix| muon_step(m, muon);
     let (large, small) = matrices.split_at_mut(large);
     large.iter_mut().for_each(one);
     let count = small.len();
@@ -83,11 +94,13 @@ pub fn muon_steps(matrices: &mut [MuonMatrix], muon: &Muon) {
     parallel_for(count, |i| one(&mut unsafe { small.part(i, 1) }[0]));
 }
 
-/// One step of [`Muon`] on a matrix `p` `[rows, cols]`, `rows` being the outputs of a linear layer.
+/// One step of [`Muon`] on a matrix.
 ///
 /// # Panics
 /// If a length doesn't fit.
-pub fn muon_step(p: &mut [f32], grad: &[f32], momentum: &mut [f32], rows: usize, cols: usize, muon: &Muon) {
+pub fn muon_step(matrix: &mut MuonMatrix, muon: &Muon) {
+    let MuonMatrix { p, grad, momentum, row_squares, rows, cols } = matrix;
+    let (rows, cols) = (*rows, *cols);
     let len = rows * cols;
     assert_eq!((p.len(), grad.len(), momentum.len()), (len, len, len), "{rows}x{cols} matrices");
     if len == 0 {
@@ -101,7 +114,13 @@ pub fn muon_step(p: &mut [f32], grad: &[f32], momentum: &mut [f32], rows: usize,
     newton_schulz(&mut update, rows, cols, muon.ns_steps);
     let aspect = (rows as f32 / cols as f32).max(1.0).sqrt();
     let keep = (1.0 - f64::from(muon.lr) * f64::from(muon.weight_decay)) as f32;
-    blend(p, keep, -muon.lr * aspect, &update);
+    let alpha = -muon.lr * aspect;
+    let Some(row_squares) = row_squares else { return blend(p, keep, alpha, &update) };
+    let mut alphas = row_factors(&update, row_squares, cols, muon.beta2);
+    alphas.iter_mut().for_each(|factor| *factor *= alpha);
+    parallel_rows(Cut::new(rows, cols), [Out::Rows(p, cols)], |r, [p]| {
+        blend_rows(p, keep, &alphas[r.clone()], &update[r.start * cols..r.end * cols], cols);
+    });
 }
 
 simd_fn! {
@@ -114,6 +133,56 @@ simd_fn! {
             write(s, momentum, i, n, mean);
             write(s, update, i, n, if muon.nesterov { s.fma(mu, mean, g) } else { mean });
         });
+    }
+}
+
+/// Takes the squares of an update's rows into their running means, and returns what NorMuon multiplies each
+/// row with: all zero if the update is.
+fn row_factors(update: &[f32], row_squares: &mut [f32], cols: usize, beta2: f32) -> Buffer<f32> {
+    let rows = update.len() / cols;
+    assert_eq!(row_squares.len(), rows, "one mean square a row");
+    let mut factors = Buffer::scratch(rows);
+    parallel_rows(Cut::new(rows, cols), [Out::Rows(&mut factors, 1)], |r, [sums]| {
+        squares_of_rows(&update[r.start * cols..r.end * cols], cols, sums);
+    });
+    let (mut before, mut after) = (0.0, 0.0);
+    for (factor, mean) in factors.iter_mut().zip(row_squares) {
+        let sum = f64::from(*factor);
+        *mean = beta2 * *mean + (1.0 - beta2) * (sum / cols as f64) as f32;
+        let divided = 1.0 / (f64::from(*mean).sqrt() + ROW_EPS);
+        before += sum;
+        after += divided * divided * sum;
+        *factor = divided as f32;
+    }
+    let restore = if before > 0.0 { (before / after).sqrt() } else { 0.0 };
+    factors.iter_mut().for_each(|factor| *factor *= restore as f32);
+    factors
+}
+
+simd_fn! {
+    fn squares_of_rows(s, x: &[f32], cols: usize, sums: &mut [f32]) {
+        for (x, sum) in x.chunks_exact(cols).zip(sums) {
+            let mut acc = [s.splat(0.0); 4];
+            vectors!(cols, |i, n, j| {
+                let v = read(s, x, i, n);
+                acc[j] = s.fma(v, v, acc[j]);
+            });
+            *sum = total(s, acc);
+        }
+    }
+}
+
+simd_fn! {
+    /// `y ← keep · y + alpha · x`, with an alpha for each row.
+    fn blend_rows(s, y: &mut [f32], keep: f32, alphas: &[f32], x: &[f32], cols: usize) {
+        let keep = s.splat(keep);
+        for ((y, x), &alpha) in y.chunks_exact_mut(cols).zip(x.chunks_exact(cols)).zip(alphas) {
+            let alpha = s.splat(alpha);
+            vectors!(cols, |i, n| {
+                let added = s.mul(alpha, read(s, x, i, n));
+                write(s, y, i, n, s.fma(keep, read(s, y, i, n), added));
+            });
+        }
     }
 }
 

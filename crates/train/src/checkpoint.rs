@@ -175,6 +175,10 @@ impl Checkpoints {
                 read("v", &specs[i].name, v)
             }
             Moments::Muon(momentum) => read("momentum", &specs[i].name, momentum),
+            Moments::Normuon(momentum, row_squares) => {
+                read("momentum", &specs[i].name, momentum)?;
+                read("row_squares", &specs[i].name, row_squares)
+            }
         })?;
         Ok(state)
     }
@@ -190,14 +194,19 @@ fn tensors_blob(
     let mut named: Vec<(String, &[usize], &[f32])> = Vec::new();
     let tensors: &[Tensor] = weights.tensors();
     for ((spec, tensor), moments) in decoder.specs().iter().zip(tensors).zip(optimizer.moments()) {
-        let mut push = |kind: &str, data| named.push((format!("{kind}.{}", spec.name), &spec.shape, data));
-        push("param", tensor.data());
+        let shape = &spec.shape[..];
+        let mut push = |kind: &str, shape, data| named.push((format!("{kind}.{}", spec.name), shape, data));
+        push("param", shape, tensor.data());
         match moments {
             Moments::Adam(m, v) => {
-                push("m", m);
-                push("v", v);
+                push("m", shape, m);
+                push("v", shape, v);
             }
-            Moments::Muon(momentum) => push("momentum", momentum),
+            Moments::Muon(momentum) => push("momentum", shape, momentum),
+            Moments::Normuon(momentum, row_squares) => {
+                push("momentum", shape, momentum);
+                push("row_squares", &shape[..1], row_squares);
+            }
         }
     }
     let bytes: Vec<Vec<u8>> =

@@ -1,5 +1,5 @@
-//! Optimisers over a model's weights: AdamW for everything, or Muon for the matrices of linear layers
-//! with AdamW for embeddings and vectors.
+//! Optimisers over a model's weights: AdamW for everything, or Muon or NorMuon for the matrices of linear
+//! layers with AdamW for embeddings and vectors.
 
 use crate::error::TrainError;
 use hearth_kernel::Buffer;
@@ -18,6 +18,8 @@ pub enum OptimizerKind {
     Adamw,
     /// Jordan et al. 2024 for matrices; AdamW for embeddings, output head and vectors.
     Muon,
+    /// Muon with its updates' rows evened out (Li et al. 2025); AdamW as beside Muon.
+    Normuon,
 }
 
 /// Settings of the optimiser; rates are peaks that the schedule multiplies.
@@ -37,7 +39,7 @@ pub struct OptimizerSettings {
     pub momentum: f32,
     /// AdamW's first decay.
     pub beta1: f32,
-    /// AdamW's second decay.
+    /// AdamW's second decay, and that of NorMuon's mean squares.
     pub beta2: f32,
     /// AdamW's epsilon.
     pub eps: f32,
@@ -70,7 +72,7 @@ impl Default for OptimizerSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerSection {
-    /// `muon` (with AdamW for embeddings, head and vectors) or `adamw` for everything.
+    /// `muon` or `normuon` (with AdamW for embeddings, head and vectors), or `adamw` for everything.
     pub kind: OptimizerKind,
     /// AdamW's rate: for everything, or for vectors beside Muon.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,7 +89,7 @@ pub struct OptimizerSection {
     pub momentum: f32,
     /// AdamW's first decay.
     pub beta1: f32,
-    /// AdamW's second decay.
+    /// AdamW's second decay, and that of NorMuon's mean squares.
     pub beta2: f32,
     /// AdamW's epsilon.
     pub eps: f32,
@@ -156,6 +158,8 @@ pub enum Moments {
     Adam(Buffer<f32>, Buffer<f32>),
     /// Muon's momentum.
     Muon(Buffer<f32>),
+    /// NorMuon's momentum, and the mean squares of the updates' rows.
+    Normuon(Buffer<f32>, Buffer<f32>),
 }
 
 /// An optimiser with its state.
@@ -174,6 +178,9 @@ impl Optimizer {
             let zeros = || Buffer::zeros(spec.shape.iter().product());
             match (settings.kind, spec.role) {
                 (OptimizerKind::Muon, Role::Matrix) => Moments::Muon(zeros()),
+                (OptimizerKind::Normuon, Role::Matrix) => {
+                    Moments::Normuon(zeros(), Buffer::zeros(spec.shape[0]))
+                }
                 _ => Moments::Adam(zeros(), zeros()),
             }
         });
@@ -227,6 +234,7 @@ impl Optimizer {
         let muon = Muon {
             lr: s.muon_lr * factor,
             momentum: s.momentum,
+            beta2: s.beta2,
             weight_decay: s.weight_decay,
             nesterov: true,
             ns_steps: 5,
@@ -236,17 +244,15 @@ impl Optimizer {
         let parameters = weights.tensors_mut().iter_mut().zip(&mut self.moments).zip(&gradients);
         for (i, ((tensor, moments), gradient)) in parameters.enumerate() {
             let Some(gradient) = gradient else { continue };
-            match moments {
-                Moments::Muon(momentum) => {
-                    let [rows, cols] = *tensor.shape() else { unreachable!("matrices have two dimensions") };
-                    let (p, grad) = (tensor.data_mut(), gradient.data());
-                    matrices.push(MuonMatrix { p, grad, momentum, rows, cols });
-                }
+            let (momentum, row_squares) = match moments {
+                Moments::Muon(momentum) => (momentum, None),
+                Moments::Normuon(momentum, row_squares) => (momentum, Some(&mut row_squares[..])),
                 Moments::Adam(m, v) => {
                     let role = self.roles[i];
                     let peak = match (s.kind, role) {
-                        (OptimizerKind::Muon, Role::Embedding) => s.embedding_lr,
-                        (OptimizerKind::Muon, Role::Head) => s.head_lr,
+                        (OptimizerKind::Adamw, _) => s.lr,
+                        (_, Role::Embedding) => s.embedding_lr,
+                        (_, Role::Head) => s.head_lr,
                         _ => s.lr,
                     };
                     let adamw = AdamW {
@@ -261,12 +267,17 @@ impl Optimizer {
                     pass("AdamW", 7 * gradient.len(), || {
                         adamw_step(tensor.data_mut(), gradient.data(), m, v, &adamw);
                     });
+                    continue;
                 }
-            }
+            };
+            let [rows, cols] = *tensor.shape() else { unreachable!("matrices have two dimensions") };
+            let (p, grad) = (tensor.data_mut(), gradient.data());
+            matrices.push(MuonMatrix { p, grad, momentum, row_squares, rows, cols });
         }
         if !matrices.is_empty() {
             let work = matrices.iter().map(|m| muon.work(m.rows, m.cols)).sum();
-            operation("Muon", String::new, || work, || muon_steps(&mut matrices, &muon));
+            let name = if s.kind == OptimizerKind::Normuon { "NorMuon" } else { "Muon" };
+            operation(name, String::new, || work, || muon_steps(&mut matrices, &muon));
         }
         Ok(norm)
     }

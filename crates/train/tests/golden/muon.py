@@ -11,6 +11,14 @@ mu = 0.95, learning rate lr, decay lambda:
     O  = X, transposed back if R > C
     W <- (1 - lr lambda) W - lr sqrt(max(1, R / C)) O
 
+NorMuon (Li et al. 2025, arXiv 2510.05491, algorithm 1) continues from O with a mean square v for each row
+(zero at first), beta2 = 0.95:
+
+    v <- beta2 v + (1 - beta2) mean over the row of O^2
+    N  = O / (sqrt(v) + 1e-8), row by row;  N <- N ||O||_F / ||N||_F
+
+and takes N for O in the last line. The paper scales N to a root mean square of 0.2 instead.
+
 The published write-up keeps M' = mu M' + G and U' = G + mu M'. Since M = (1 - mu) M' and
 U = (1 - mu) U', and U is normalised, both give the same O. The published code runs the iteration in
 bfloat16; here it is float32, so that the result is determined to about 1e-5.
@@ -22,7 +30,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-MOMENTUM, LR, DECAY = 0.95, 0.02, 0.1
+MOMENTUM, LR, DECAY, BETA2 = 0.95, 0.02, 0.1, 0.95
 A, B, C = 3.4445, -4.7750, 2.0315
 NEWTON_SCHULZ_STEPS, STEPS = 5, 3
 SHAPES = [(16, 48), (48, 16), (32, 32)]
@@ -39,27 +47,41 @@ def orthogonalise(update: Tensor) -> Tensor:
     return x.T if tall else x
 
 
-def step(weight: Tensor, momentum: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The weight and the momentum buffer after one step."""
-    rows, columns = weight.shape
+def direction(momentum: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """The orthogonalised update and the new momentum buffer."""
     momentum = MOMENTUM * momentum + (1 - MOMENTUM) * gradient
-    update = (1 - MOMENTUM) * gradient + MOMENTUM * momentum
+    return orthogonalise((1 - MOMENTUM) * gradient + MOMENTUM * momentum), momentum
+
+
+def normalise_rows(update: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
+    """NorMuon's update at the norm of `update`, and the new mean squares of its rows."""
+    squares = BETA2 * squares + (1 - BETA2) * update.square().mean(dim=1)
+    normalised = update / (squares.sqrt() + 1e-8)[:, None]
+    return normalised * (update.norm() / normalised.norm()), squares
+
+
+def step(weight: Tensor, update: Tensor) -> Tensor:
+    """The weight after one step."""
+    rows, columns = weight.shape
     scale = max(1.0, rows / columns) ** 0.5
-    return (1 - LR * DECAY) * weight - LR * scale * orthogonalise(update), momentum
+    return (1 - LR * DECAY) * weight - LR * scale * update
 
 
 def write(path: Path) -> None:
     """Three steps on each shape with fixed gradients."""
     generator = torch.Generator().manual_seed(91)
-    values = {"hyper": torch.tensor([LR, MOMENTUM, DECAY])}
+    values = {"hyper": torch.tensor([LR, MOMENTUM, DECAY, BETA2])}
     for rows, columns in SHAPES:
         key = f"{rows}x{columns}"
         weight = torch.randn(rows, columns, generator=generator)
-        momentum = torch.zeros(rows, columns)
+        normuon, momentum, squares = weight, torch.zeros(rows, columns), torch.zeros(rows)
         values[f"{key}.weight.0"] = weight
         for i in range(1, STEPS + 1):
             gradient = 0.1 * torch.randn(rows, columns, generator=generator)
-            weight, momentum = step(weight, momentum, gradient)
-            values |= {f"{key}.grad.{i}": gradient, f"{key}.weight.{i}": weight}
-        values[f"{key}.momentum.{STEPS}"] = momentum
+            update, momentum = direction(momentum, gradient)
+            weight = step(weight, update)
+            normalised, squares = normalise_rows(update, squares)
+            normuon = step(normuon, normalised)
+            values |= {f"{key}.grad.{i}": gradient, f"{key}.weight.{i}": weight, f"{key}.normuon.{i}": normuon}
+        values |= {f"{key}.momentum.{STEPS}": momentum, f"{key}.row_squares.{STEPS}": squares}
     safetensors.torch.save_file({key: value.contiguous() for key, value in values.items()}, path)

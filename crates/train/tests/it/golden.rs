@@ -2,7 +2,7 @@
 //! `tests/golden/README.md`.
 
 use hearth_kernel::attention::Span;
-use hearth_kernel::muon::{Muon, muon_step};
+use hearth_kernel::muon::{Muon, MuonMatrix, muon_step};
 use hearth_model::executor::ParamSpec;
 use hearth_model::tape::{TokenBatch, Trainable};
 use hearth_model::{Feed, Logits, Runner, load_folder};
@@ -211,18 +211,27 @@ fn padding_and_packed_documents_as_in_transformers() {
 }
 
 #[test]
-fn muon_steps_as_its_definition_says() {
+fn muon_and_normuon_step_as_their_definitions_say() {
     let expected = Golden::read("muon.safetensors");
-    let [lr, momentum, weight_decay] = expected.floats("hyper")[..] else { panic!("three numbers") };
+    let [lr, momentum, weight_decay, beta2] = expected.floats("hyper")[..] else { panic!("four numbers") };
+    let muon = Muon { lr, momentum, beta2, weight_decay, nesterov: true, ns_steps: 5, grad_scale: 1.0 };
     for (rows, cols) in [(16, 48), (32, 32), (48, 16)] {
         let at = |name: &str| expected.floats(&format!("{rows}x{cols}.{name}"));
-        let mut weight = at("weight.0");
-        let mut buffer = vec![0.0; rows * cols];
-        for step in 1..=3 {
-            let muon = Muon { lr, momentum, weight_decay, nesterov: true, ns_steps: 5, grad_scale: 1.0 };
-            muon_step(&mut weight, &at(&format!("grad.{step}")), &mut buffer, rows, cols, &muon);
-            close("weight", &weight, &at(&format!("weight.{step}")), 1e-5);
+        for normuon in [false, true] {
+            let name = if normuon { "normuon" } else { "weight" };
+            let (mut p, mut momentum) = (at("weight.0"), vec![0.0; rows * cols]);
+            let mut row_squares = vec![0.0; rows];
+            for step in 1..=3 {
+                let grad = &at(&format!("grad.{step}"));
+                let row_squares = normuon.then_some(&mut row_squares[..]);
+                let (p, momentum) = (&mut p, &mut momentum);
+                muon_step(&mut MuonMatrix { p, grad, momentum, row_squares, rows, cols }, &muon);
+                close(name, p, &at(&format!("{name}.{step}")), 1e-5);
+            }
+            close("momentum", &momentum, &at("momentum.3"), 1e-6);
+            if normuon {
+                close("row_squares", &row_squares, &at("row_squares.3"), 1e-5);
+            }
         }
-        close("momentum", &buffer, &at("momentum.3"), 1e-6);
     }
 }

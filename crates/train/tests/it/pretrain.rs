@@ -98,6 +98,11 @@ fn resuming_equals_not_stopping_with_muon() {
 }
 
 #[test]
+fn resuming_equals_not_stopping_with_normuon() {
+    check_resume("[optimizer]\nkind = \"normuon\"\n");
+}
+
+#[test]
 fn resuming_equals_not_stopping_with_packing_accumulation_and_adamw() {
     check_resume("order = \"packed\"\naccumulate = 2\n[optimizer]\nkind = \"adamw\"\n");
 }
