@@ -11,7 +11,7 @@ use hearth_model::gguf::{Gguf, GgufModel, Mix, save_gguf};
 use hearth_model::hf::SpecialIds;
 use hearth_model::runner::MAX_ROWS;
 use hearth_model::source::{Source, Stored};
-use hearth_model::{Decoder, Feed, Logits, Runner, StoredType, Weights, load_folder, save_folder};
+use hearth_model::{Decoder, Feed, FolderModel, Logits, Runner, StoredType, Weights, save_folder};
 use hearth_tokenizer::Tokenizer;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -49,10 +49,11 @@ impl ModelFiles {
             let decoder = model.decoder().clone();
             return Ok(ModelFiles { decoder, source: Box::new(model), tokenizer, special, name });
         }
-        let (decoder, weights) = load_folder(path)?;
+        let model = FolderModel::open(path)?;
         let tokenizer = Tokenizer::from_folder(path)?;
         let special = SpecialRules::of_folder(path, &tokenizer)?;
-        Ok(ModelFiles { decoder, source: Box::new(weights), tokenizer, special, name })
+        let decoder = model.decoder().clone();
+        Ok(ModelFiles { decoder, source: Box::new(model), tokenizer, special, name })
     }
 
     /// Writes a GGUF file in the types of `mix`, opens it, and compares token ids, and in single precision
@@ -91,10 +92,7 @@ impl ModelFiles {
     /// # Errors
     /// If the folder can't be written, or doesn't do the same.
     pub fn save_folder(&self, dir: &Path, dtype: StoredType) -> Result<()> {
-        let tensors: Vec<_> = (0..self.decoder.specs().len())
-            .map(|i| self.source.stored(ParamId::new(i)).values().into_owned())
-            .collect();
-        let weights = Weights::from_values(&self.decoder, tensors)?;
+        let weights = Weights::of_source(&self.decoder, self.source.as_ref())?;
         let ids = SpecialIds { bos: self.tokenizer.bos(), eos: self.tokenizer.eos() };
         fs_err::create_dir_all(dir)?;
         self.tokenizer.save(dir)?;

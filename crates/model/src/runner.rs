@@ -164,9 +164,12 @@ impl Matrix {
         };
         let row_of = |i| rows.order.row_of(i);
         let (kind, bytes, outputs, inputs) = (rows.kind, rows.bytes(), layer.outputs, layer.inputs);
-        match QuantMatrix::takes(kind) {
-            true => Matrix::Quantized(QuantMatrix::pack(kind, bytes, outputs, inputs, row_of)),
-            false => Matrix::Dense(PackedMatrix::pack_rows(kind, bytes, outputs, inputs, row_of)),
+        if QuantMatrix::takes(kind) {
+            Matrix::Quantized(QuantMatrix::pack(kind, bytes, outputs, inputs, row_of))
+        } else if layer.in_out && !rows.transposed {
+            Matrix::Dense(PackedMatrix::pack_in_out(kind, bytes, inputs, outputs))
+        } else {
+            Matrix::Dense(PackedMatrix::pack_rows(kind, bytes, outputs, inputs, row_of))
         }
     }
 }

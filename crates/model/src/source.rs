@@ -1,8 +1,8 @@
 //! Where the planned executor finds parameters: in memory, or in a mapped file in whatever type that has.
 
 use crate::executor::ParamId;
-use crate::gguf::Gguf;
 use crate::weights::Weights;
+use hearth_kernel::mapped::MappedFile;
 use hearth_kernel::quant::{BlockType, dequantize};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,19 +14,42 @@ pub trait Source {
     fn stored(&self, id: ParamId) -> Stored<'_>;
 }
 
+/// The bytes of a file: mapped, or held in memory.
+#[derive(Debug)]
+pub(crate) enum FileBytes {
+    Mapped(MappedFile),
+    Held(Vec<u8>),
+}
+
+impl FileBytes {
+    pub(crate) fn all(&self) -> &[u8] {
+        match self {
+            Self::Mapped(file) => file.bytes(),
+            Self::Held(bytes) => bytes,
+        }
+    }
+
+    /// Gives the memory of some of the bytes back to the system.
+    fn release(&self, range: Range<usize>) {
+        if let Self::Mapped(file) = self {
+            file.release(range);
+        }
+    }
+}
+
 /// A parameter as its source has it.
 #[derive(Debug)]
 pub enum Stored<'a> {
     /// Values in the shape and order of its [`ParamSpec`](crate::executor::ParamSpec).
     Values(&'a [f32]),
-    /// Rows of a file: matrices are [out, in] there.
+    /// Rows of a file: of matrices [out, in], unless it has the model's own order where that is [in, out].
     File(Rows),
 }
 
 /// Rows in a mapped file; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Rows {
-    file: Arc<Gguf>,
+    file: Arc<FileBytes>,
     range: Range<usize>,
     /// How values are stored.
     pub kind: BlockType,
@@ -68,7 +91,7 @@ impl RowOrder {
 impl Rows {
     /// Rows of `cols` values at `range` in a file.
     pub(crate) fn new(
-        file: Arc<Gguf>,
+        file: Arc<FileBytes>,
         range: Range<usize>,
         kind: BlockType,
         cols: usize,
@@ -80,7 +103,7 @@ impl Rows {
 
     /// All rows, in the file's order.
     pub fn bytes(&self) -> &[u8] {
-        self.file.slice(self.range.clone())
+        &self.file.all()[self.range.clone()]
     }
 
     /// Gives the memory of the file's pages back, once the rows are repacked.

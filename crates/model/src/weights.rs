@@ -1,20 +1,21 @@
-//! A model's parameters as tensors: initialised, loaded from safetensors, saved as a folder that
+//! A model's parameters as tensors: initialised, copied from a file, saved as a folder that
 //! `transformers` opens.
 
 use crate::config::{DecoderConfig, Family};
 use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::executor::{Init, ParamId, ParamSpec, Role};
-use crate::hf::{SpecialIds, config_from_json, config_to_json};
-use half::{bf16, f16};
-use hearth_kernel::mapped::MappedFile;
+use crate::folder::FolderModel;
+use crate::hf::{SpecialIds, config_to_json};
+use crate::source::Source;
+use half::bf16;
 use hearth_tensor::{Rng, Tensor};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// One tensor a parameter, in the order of the decoder's specs.
 #[derive(Clone, Debug)]
@@ -95,21 +96,13 @@ impl Weights {
         &mut self.tensors
     }
 
-    /// Loads the weights of `decoder` from a folder's safetensors, one file or sharded.
-    pub fn load(dir: &Path, decoder: &Decoder) -> Result<Self, ModelError> {
-        let files = weight_files(dir)?;
-        let mut found: HashMap<String, Tensor> = HashMap::new();
-        for file in &files {
-            read_file(file, decoder, &mut found)?;
-        }
-        let file = files.first().cloned().unwrap_or_else(|| dir.to_owned());
-        let tensors = decoder.specs().iter().map(|spec| {
-            found.remove(&spec.name).map(|t| t.parameter()).ok_or_else(|| ModelError::Weights {
-                file: file.clone(),
-                problem: format!("no tensor {}, expected shape {:?}", spec.name, spec.shape),
-            })
-        });
-        Ok(Weights { tensors: tensors.collect::<Result<_, _>>()? })
+    /// Copies of what a source has, in single precision.
+    ///
+    /// # Errors
+    /// If they don't have the shapes of `decoder`.
+    pub fn of_source(decoder: &Decoder, source: &dyn Source) -> Result<Self, ModelError> {
+        let ids = (0..decoder.specs().len()).map(ParamId);
+        Self::from_values(decoder, ids.map(|id| source.stored(id).values().into_owned()).collect())
     }
 
     /// Writes `model.safetensors` and returns the configuration that it stands for: GPT families
@@ -152,19 +145,14 @@ impl Weights {
     }
 }
 
-/// Opens a model folder: its description and its weights.
+/// Opens a model folder for training: its description and its weights, in single precision.
+///
+/// # Errors
+/// Those of [`FolderModel::open`].
 pub fn load_folder(dir: &Path) -> Result<(Decoder, Weights), ModelError> {
-    let path = dir.join("config.json");
-    if !path.is_file() {
-        return Err(ModelError::NotAModel { folder: dir.to_owned(), missing: "config.json" });
-    }
-    let text = fs_err::read_to_string(&path)?;
-    let place = path.display().to_string();
-    let json: Value = serde_json::from_str(&text)
-        .map_err(|e| ModelError::Config { place: place.clone(), problem: format!("not JSON: {e}") })?;
-    let decoder = Decoder::new(config_from_json(&place, &json)?)?;
-    let weights = Weights::load(dir, &decoder)?;
-    Ok((decoder, weights))
+    let model = FolderModel::open(dir)?;
+    let weights = Weights::of_source(model.decoder(), &model)?;
+    Ok((model.decoder().clone(), weights))
 }
 
 /// Writes `config.json`, `generation_config.json` and `model.safetensors`; `config.json` comes last,
@@ -213,95 +201,9 @@ pub(crate) fn replace_with(
     })
 }
 
-/// The folder's weight files: `model.safetensors`, or the shards that its index names.
-fn weight_files(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
-    let single = dir.join("model.safetensors");
-    if single.is_file() {
-        return Ok(vec![single]);
-    }
-    let index = dir.join("model.safetensors.index.json");
-    if !index.is_file() {
-        return Err(ModelError::NotAModel { folder: dir.to_owned(), missing: "model.safetensors" });
-    }
-    let place = || index.display().to_string();
-    let json: Value = serde_json::from_str(&fs_err::read_to_string(&index)?)
-        .map_err(|e| ModelError::Config { place: place(), problem: format!("not JSON: {e}") })?;
-    let map = json["weight_map"]
-        .as_object()
-        .ok_or_else(|| ModelError::Config { place: place(), problem: "no weight_map".into() })?;
-    let mut files: BTreeMap<PathBuf, ()> = BTreeMap::new();
-    for name in map.values().filter_map(Value::as_str) {
-        // A shard is a file in the folder, never a path out of it.
-        if Path::new(name).file_name() != Some(name.as_ref()) {
-            return Err(ModelError::Config {
-                place: place(),
-                problem: format!("shard name {name:?} is a path"),
-            });
-        }
-        files.insert(dir.join(name), ());
-    }
-    Ok(files.into_keys().collect())
-}
-
-/// Adds a file's tensors to `found`, under the decoder's names.
-fn read_file(file: &Path, decoder: &Decoder, found: &mut HashMap<String, Tensor>) -> Result<(), ModelError> {
-    let problem = |problem: String| ModelError::Weights { file: file.to_owned(), problem };
-    let mapped = MappedFile::open(file)?;
-    let parsed = SafeTensors::deserialize(mapped.bytes())
-        .map_err(|e| problem(format!("not a whole safetensors file: {e}")))?;
-    let specs: HashMap<&str, &ParamSpec> = decoder.specs().iter().map(|s| (s.name.as_str(), s)).collect();
-    for (name, view) in parsed.tensors() {
-        let Some(spec) = find_spec(&specs, &name) else {
-            if is_redundant(&name, decoder.config()) {
-                continue;
-            }
-            return Err(problem(format!(
-                "tensor {name} belongs to no part of a {} of this configuration",
-                decoder.config().family.model_type()
-            )));
-        };
-        if view.shape() != spec.shape {
-            return Err(problem(format!("{name}: expected shape {:?}, got {:?}", spec.shape, view.shape())));
-        }
-        let mut values = decode(&view)
-            .ok_or_else(|| problem(format!("{name}: expected F32, F16 or BF16, got {:?}", view.dtype())))?;
-        let less = stored_less(decoder.config(), spec);
-        if less != 0.0 {
-            values.iter_mut().for_each(|x| *x += less);
-        }
-        found.insert(spec.name.clone(), Tensor::from_vec(values, &spec.shape)?);
-    }
-    Ok(())
-}
-
-/// A parameter by its name, with or without the prefix of the model class.
-fn find_spec<'a>(specs: &HashMap<&str, &'a ParamSpec>, name: &str) -> Option<&'a ParamSpec> {
-    let prefixed = ["transformer.", "model."].map(|prefix| format!("{prefix}{name}"));
-    specs.get(name).or_else(|| prefixed.iter().find_map(|n| specs.get(n.as_str()))).copied()
-}
-
-/// Tensors that carry nothing: causal masks, tables of frequencies, a tied head written twice.
-fn is_redundant(name: &str, config: &DecoderConfig) -> bool {
-    [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"].iter().any(|end| name.ends_with(end))
-        || (config.tied_head && name == "lm_head.weight")
-}
-
 /// How much less than it is a parameter is in `transformers`' files: Gemma's norms multiply by one more.
-fn stored_less(config: &DecoderConfig, spec: &ParamSpec) -> f32 {
+pub(crate) fn stored_less(config: &DecoderConfig, spec: &ParamSpec) -> f32 {
     if config.family == Family::Gemma3 && spec.role == Role::Vector { 1.0 } else { 0.0 }
-}
-
-fn decode(view: &TensorView) -> Option<Vec<f32>> {
-    let bytes = view.data();
-    let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
-    match view.dtype() {
-        Dtype::F32 => {
-            Some(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-        }
-        Dtype::F16 => Some(pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect()),
-        Dtype::BF16 => Some(pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect()),
-        _ => None,
-    }
 }
 
 fn encode(values: &[f32], dtype: StoredType) -> Vec<u8> {

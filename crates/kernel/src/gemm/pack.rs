@@ -6,7 +6,7 @@
 use super::micro::Block;
 use super::{MR, Mat, NR};
 use crate::arch::{LANES, simd_fn};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Element};
 use crate::convert::{narrow_bf16, narrow_f16, widen_bf16, widen_f16};
 use crate::pool::{Shards, parallel_chunks_mut, parallel_for};
 use crate::quant::{BlockType, dequantize};
@@ -62,27 +62,53 @@ impl PackedMatrix {
         row_of: impl Fn(usize) -> usize + Sync,
     ) -> Self {
         assert_eq!(Some(bytes.len()), kind.bytes_for(outputs * inputs), "{outputs}x{inputs} {}", kind.name());
-        let (row_bytes, panel_len) = (inputs / kind.block_len() * kind.block_bytes(), inputs * NR);
-        let len = outputs.div_ceil(NR) * panel_len;
-        let mut data = match kind {
-            BlockType::F16 => Values::Half(Buffer::scratch(len)),
-            BlockType::Bf16 => Values::Brain(Buffer::scratch(len)),
-            _ => Values::Single(Buffer::scratch(len)),
-        };
-        let panel = |i: usize, out: &mut [f32]| {
+        let row_bytes = inputs / kind.block_len() * kind.block_bytes();
+        Self::pack_panels(kind, inputs, outputs, |i, out| {
             let cols = NR.min(outputs - i * NR);
             let mut rows = Buffer::scratch(cols * inputs);
             for (col, row) in rows.chunks_exact_mut(inputs).enumerate() {
                 dequantize(kind, &bytes[row_of(i * NR + col) * row_bytes..][..row_bytes], row);
             }
             pack_serial(Mat::new(&rows, cols, inputs).t(), out);
+        })
+    }
+
+    /// Packs a W that lies in a file as rows [inputs, outputs] of single or half precision values: B itself.
+    ///
+    /// # Panics
+    /// If `bytes` isn't as long as it has to be, or holds blocks.
+    pub fn pack_in_out(kind: BlockType, bytes: &[u8], inputs: usize, outputs: usize) -> Self {
+        assert_eq!(Some(bytes.len()), kind.bytes_for(inputs * outputs), "{inputs}x{outputs} {}", kind.name());
+        assert_eq!(kind.block_len(), 1, "values one by one, got {}", kind.name());
+        let size = kind.block_bytes();
+        Self::pack_panels(kind, inputs, outputs, |i, out| {
+            let cols = NR.min(outputs - i * NR);
+            for (row, out) in out.chunks_exact_mut(NR).enumerate() {
+                dequantize(kind, &bytes[(row * outputs + i * NR) * size..][..cols * size], &mut out[..cols]);
+                out[cols..].fill(0.0);
+            }
+        })
+    }
+
+    /// Packs with a function that fills panel `i`, in the precision of `kind`.
+    fn pack_panels(
+        kind: BlockType,
+        rows: usize,
+        cols: usize,
+        panel: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Self {
+        let panel_len = rows * NR;
+        let len = cols.div_ceil(NR) * panel_len;
+        let data = match kind {
+            BlockType::F16 => Values::Half(narrowed(len, panel_len, panel, narrow_f16)),
+            BlockType::Bf16 => Values::Brain(narrowed(len, panel_len, panel, narrow_bf16)),
+            _ => {
+                let mut all = Buffer::scratch(len);
+                parallel_chunks_mut(&mut all, panel_len.max(1), panel);
+                Values::Single(all)
+            }
         };
-        match &mut data {
-            Values::Single(all) => parallel_chunks_mut(all, panel_len.max(1), panel),
-            Values::Half(all) => narrowed(all, panel_len, panel, narrow_f16),
-            Values::Brain(all) => narrowed(all, panel_len, panel, narrow_bf16),
-        }
-        PackedMatrix { data, rows: inputs, cols: outputs }
+        PackedMatrix { data, rows, cols }
     }
 
     /// K.
@@ -132,20 +158,22 @@ impl PackedMatrix {
 }
 
 /// Packs panel by panel in single precision, and narrows each.
-fn narrowed<T: Send>(
-    all: &mut [T],
+fn narrowed<T: Element + Send>(
+    len: usize,
     panel_len: usize,
     panel: impl Fn(usize, &mut [f32]) + Sync,
     narrow: fn(&[f32], &mut [T]),
-) {
-    let panels = all.len().checked_div(panel_len).unwrap_or(0);
-    let all = Shards::new(all);
+) -> Buffer<T> {
+    let panels = len.checked_div(panel_len).unwrap_or(0);
+    let mut data = Buffer::scratch(len);
+    let all = Shards::new(&mut data);
     parallel_for(panels, |i| {
         let mut wide = Buffer::scratch(panel_len);
         panel(i, &mut wide);
         // SAFETY: each panel belongs to one task.
         narrow(&wide, unsafe { all.part(i * panel_len, panel_len) });
     });
+    data
 }
 
 /// Packs `b` on this thread.

@@ -10,7 +10,6 @@ use crate::error::ModelError;
 use crate::executor::{ParamId, ParamSpec};
 use crate::source::{RowOrder, Rows, Source, Stored};
 use hearth_kernel::activation::Activation;
-use std::sync::Arc;
 
 /// What runs here, by the name that `general.architecture` has.
 const ARCHITECTURES: [(&str, Family); 5] = [
@@ -24,7 +23,7 @@ const ARCHITECTURES: [(&str, Family); 5] = [
 /// A decoder in a GGUF file.
 #[derive(Debug)]
 pub struct GgufModel {
-    file: Arc<Gguf>,
+    file: Gguf,
     decoder: Decoder,
     params: Vec<Rows>,
 }
@@ -36,7 +35,6 @@ impl GgufModel {
     /// If the architecture isn't one that runs here, a setting isn't understood, or a tensor is missing, has
     /// another shape, or belongs to nothing.
     pub fn new(file: Gguf) -> Result<Self, ModelError> {
-        let file = Arc::new(file);
         let decoder = Decoder::new(config(&file)?)?;
         let head_dim = decoder.config().head_dim;
         let mut params = Vec::with_capacity(decoder.specs().len());
@@ -51,7 +49,7 @@ impl GgufModel {
             };
             let transposed = is_in_out(decoder.config().family, spec);
             let (range, cols) = (tensor.range(), tensor.row_len());
-            params.push(Rows::new(file.clone(), range, tensor.kind, cols, order, transposed));
+            params.push(Rows::new(file.shared_bytes(), range, tensor.kind, cols, order, transposed));
             names.push(name);
         }
         for name in file.tensor_names() {

@@ -5,9 +5,10 @@ use super::tensors::{Declared, Slot, TensorInfo, check_apart};
 use super::value::{Value, ValueType};
 use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, FromValue, MAGIC, VERSION, shown};
 use crate::error::ModelError;
+use crate::source::FileBytes;
 use hearth_kernel::mapped::MappedFile;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// More keys or tensors than any model has: a file that announces more isn't one, and what it takes
 /// to remember their names stays small.
@@ -16,24 +17,9 @@ const MOST_ENTRIES: usize = 1 << 16;
 /// An open GGUF file.
 #[derive(Debug)]
 pub struct Gguf {
-    bytes: Bytes,
+    bytes: Arc<FileBytes>,
     path: PathBuf,
     header: Header,
-}
-
-#[derive(Debug)]
-enum Bytes {
-    Mapped(MappedFile),
-    Held(Vec<u8>),
-}
-
-impl Bytes {
-    fn all(&self) -> &[u8] {
-        match self {
-            Self::Mapped(file) => file.bytes(),
-            Self::Held(bytes) => bytes,
-        }
-    }
 }
 
 impl Gguf {
@@ -42,17 +28,17 @@ impl Gguf {
     /// # Errors
     /// If it can't be read or isn't a sound GGUF file; the message says where and what was expected.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        Self::new(Bytes::Mapped(MappedFile::open(path)?), path)
+        Self::new(FileBytes::Mapped(MappedFile::open(path)?), path)
     }
 
     /// The same for bytes in memory; errors name them by `path`.
     pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self, ModelError> {
-        Self::new(Bytes::Held(bytes), path)
+        Self::new(FileBytes::Held(bytes), path)
     }
 
-    fn new(bytes: Bytes, path: &Path) -> Result<Self, ModelError> {
+    fn new(bytes: FileBytes, path: &Path) -> Result<Self, ModelError> {
         let header = Header::read(bytes.all()).map_err(|problem| weights_error(path, problem))?;
-        Ok(Gguf { bytes, path: path.to_owned(), header })
+        Ok(Gguf { bytes: Arc::new(bytes), path: path.to_owned(), header })
     }
 
     /// The file's path.
@@ -143,16 +129,9 @@ impl Gguf {
         &self.bytes.all()[tensor.range()]
     }
 
-    /// Gives the memory of some of the file's bytes back to the system.
-    pub(crate) fn release(&self, range: Range<usize>) {
-        if let Bytes::Mapped(file) = &self.bytes {
-            file.release(range);
-        }
-    }
-
-    /// Some of the file's bytes, which a tensor's [`range`](TensorInfo::range) names.
-    pub(crate) fn slice(&self, range: Range<usize>) -> &[u8] {
-        &self.bytes.all()[range]
+    /// All of the file, in which a tensor's [`range`](TensorInfo::range) lies.
+    pub(super) fn shared_bytes(&self) -> Arc<FileBytes> {
+        self.bytes.clone()
     }
 
     fn readable<'a>(&self, slot: &'a Slot) -> Result<&'a TensorInfo, ModelError> {
