@@ -1,9 +1,9 @@
-//! What a MODEL argument names: a path, or something of the catalogue.
+//! What a MODEL argument names: a path, something of the catalogue, or of the Hugging Face hub.
 
 use crate::failure::Usage;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use hearth_data::{CATALOGUE, Corpus, CorpusOptions, fetch, home};
+use hearth_data::{CATALOGUE, Corpus, CorpusOptions, fetch, fetch_hub, home};
 use hearth_engine::{CacheType, Engine};
 use hearth_tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
@@ -35,12 +35,15 @@ fn cache_type(name: &str) -> Result<CacheType, String> {
     found.ok_or_else(|| format!("expected one of {names}"))
 }
 
-/// The path that `name` stands for: itself if it exists, else the catalogue's entry, fetched if need
-/// be.
+/// The path that `name` stands for: itself if it exists, else the catalogue's entry or the hub's repository,
+/// fetched if need be.
 pub fn resolve(name: &str, terminal: &Terminal) -> Result<PathBuf> {
     let path = PathBuf::from(name);
     if path.exists() {
         return Ok(path);
+    }
+    if let Some(name) = name.strip_prefix("hf:") {
+        return Ok(fetch_hub(name, &home(), |file| terminal.say(&format!("fetching {file}")))?);
     }
     if CATALOGUE.iter().any(|entry| entry.name == name) {
         terminal.say(&format!("{name}: from the catalogue"));
@@ -48,7 +51,8 @@ pub fn resolve(name: &str, terminal: &Terminal) -> Result<PathBuf> {
     }
     let known: Vec<&str> = CATALOGUE.iter().map(|entry| entry.name).collect();
     Err(Usage(format!(
-        "{name}: no such file or folder, and not a name of the catalogue\nhint: the catalogue has {}",
+        "{name}: no such file or folder, and not a name of the catalogue\nhint: the catalogue has {}; hf:org/name is a model of \
+         the Hugging Face hub",
         known.join(", ")
     ))
     .into())

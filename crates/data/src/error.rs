@@ -194,6 +194,30 @@ pub enum DataError {
         got: String,
     },
 
+    /// A name of the Hugging Face hub that is spelled wrong, or that has nothing that runs here.
+    #[error("{name}: {problem}\nhint: {hint}")]
+    HubName {
+        /// The name as given.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to write instead.
+        hint: String,
+    },
+
+    /// The hub could not be reached, or refused.
+    #[error("{name} could not be fetched from {endpoint}: {problem}\nhint: {hint}")]
+    Hub {
+        /// The name as given.
+        name: String,
+        /// The hub's address.
+        endpoint: String,
+        /// What it said.
+        problem: String,
+        /// What to try.
+        hint: &'static str,
+    },
+
     /// The tokenizer refused.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -204,7 +228,7 @@ impl DataError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io(error) if error.kind() != std::io::ErrorKind::NotFound => ErrorKind::Environment,
-            Self::NoClient { .. } | Self::ClientFailed { .. } | Self::Checksum { .. } => {
+            Self::NoClient { .. } | Self::ClientFailed { .. } | Self::Checksum { .. } | Self::Hub { .. } => {
                 ErrorKind::Environment
             }
             Self::Tokenizer(error) if !error.is_input_error() => ErrorKind::Environment,
