@@ -2,6 +2,7 @@
 //! Gemma 3 by its fields, and the published sizes.
 
 use crate::error::ModelError;
+use crate::rope_scaling::RopeScaling;
 use hearth_kernel::activation::Activation;
 
 /// The published architectures that a configuration can be saved as.
@@ -61,15 +62,21 @@ impl Family {
     }
 }
 
-/// Blocks that see only what is near, beside those that see everything (Gemma Team 2025, section 2.1).
+/// Blocks that see only what is near, beside those that see everything (Gemma Team 2025, section 2.1); all
+/// blocks in Mistral 7B (Jiang et al. 2023, section 2).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sliding {
     /// Tokens that each sees, itself included.
     pub window: usize,
-    /// Of so many blocks, the last one sees everything.
+    /// Of so many blocks, the last one sees everything; [`Sliding::ALL`] if none does.
     pub every: usize,
     /// Base of the rotary embedding in the blocks with a window.
     pub rope_theta: f32,
+}
+
+impl Sliding {
+    /// The value of `every` where all blocks have the window.
+    pub const ALL: usize = usize::MAX;
 }
 
 /// A decoder-only Transformer.
@@ -107,6 +114,8 @@ pub struct DecoderConfig {
     pub sliding: Option<Sliding>,
     /// Scores are divided by the root of this instead of `head_dim` (Gemma 3).
     pub query_scalar: Option<f32>,
+    /// How the rotary embedding is stretched for contexts longer than those of pretraining.
+    pub rope_scaling: Option<RopeScaling>,
 }
 
 impl DecoderConfig {
@@ -135,6 +144,7 @@ impl DecoderConfig {
             tied_head: true,
             sliding: None,
             query_scalar: None,
+            rope_scaling: None,
         }
     }
 
@@ -160,6 +170,7 @@ impl DecoderConfig {
             tied_head: true,
             sliding: None,
             query_scalar: None,
+            rope_scaling: None,
         }
     }
 
@@ -225,6 +236,12 @@ impl DecoderConfig {
         if self.sliding.is_some_and(|s| s.window == 0 || s.every == 0) {
             return fail(format!("sliding windows of {:?}, expected at least 1", self.sliding));
         }
+        if let Some(scaling) = &self.rope_scaling {
+            if self.family.is_gpt() {
+                return fail("a scaled rotary embedding: the GPT families have none".into());
+            }
+            scaling.validate(self.head_dim).or_else(fail)?;
+        }
         if self.family == Family::Gpt1 && self.intermediate_size != 4 * self.hidden_size {
             return fail(format!(
                 "a feed-forward width of {}: GPT-1's is four times the hidden size, {}",
@@ -251,6 +268,20 @@ impl DecoderConfig {
     /// Tokens that block `layer` sees, if it has a sliding window.
     pub fn window_of(&self, layer: usize) -> Option<usize> {
         self.sliding.filter(|s| !(layer + 1).is_multiple_of(s.every)).map(|s| s.window)
+    }
+
+    /// The rotary embedding's angle of each pair of a head's dimensions, a position: of blocks that see
+    /// everything, or of those with a window. Gemma's scaling leaves the latter as they are.
+    pub fn rope_frequencies(&self, windowed: bool) -> Vec<f64> {
+        let local = self.sliding.filter(|_| windowed);
+        let theta = local.map_or(self.rope_theta, |sliding| sliding.rope_theta);
+        let frequency = |i: usize| f64::from(theta).powf(-2.0 * i as f64 / self.head_dim as f64);
+        let mut frequencies: Vec<f64> = (0..self.head_dim / 2).map(frequency).collect();
+        let unscaled = local.is_some() && self.family == Family::Gemma3;
+        if let Some(scaling) = self.rope_scaling.as_ref().filter(|_| !unscaled) {
+            scaling.apply(&mut frequencies);
+        }
+        frequencies
     }
 
     /// What token embeddings are multiplied by.

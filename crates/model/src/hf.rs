@@ -5,6 +5,7 @@
 
 use crate::config::{DecoderConfig, Family, Sliding};
 use crate::error::ModelError;
+use crate::rope_scaling::RopeScaling;
 use hearth_kernel::activation::Activation;
 use serde_json::{Value, json};
 
@@ -133,6 +134,7 @@ fn gpt(fields: &Fields, family: Family) -> Result<DecoderConfig, ModelError> {
         tied_head: fields.flag_or("tie_word_embeddings", true)?,
         sliding: None,
         query_scalar: None,
+        rope_scaling: None,
     })
 }
 
@@ -140,9 +142,16 @@ fn llama(fields: &Fields, family: Family) -> Result<DecoderConfig, ModelError> {
     for name in ["attention_bias", "mlp_bias", "use_sliding_window"] {
         fields.expect_flag(name, false)?;
     }
-    if let Some(window) = fields.present("sliding_window").filter(|_| family == Family::Llama) {
+    let mistral = fields.text_or("model_type", "")? == "mistral";
+    if let Some(window) = fields.present("sliding_window").filter(|_| family == Family::Llama && !mistral) {
         return Err(fields.error(format!("sliding_window is {window}, which isn't supported, only null is")));
     }
+    let (rope_theta, rope_scaling) = rope(fields)?;
+    let windowed = mistral && fields.present("sliding_window").is_some();
+    let sliding = match windowed {
+        true => Some(Sliding { window: fields.size("sliding_window")?, every: Sliding::ALL, rope_theta }),
+        false => None,
+    };
     let activation = fields.text_or("hidden_act", "silu")?;
     if activation != "silu" {
         return Err(fields.error(format!("hidden_act {activation:?} isn't supported, only \"silu\" is")));
@@ -160,12 +169,13 @@ fn llama(fields: &Fields, family: Family) -> Result<DecoderConfig, ModelError> {
             .size_or("head_dim", if family == Family::Qwen3 { 128 } else { hidden_size / n_heads.max(1) })?,
         max_positions: fields.size_or("max_position_embeddings", 2048)?,
         norm_eps: fields.number_or("rms_norm_eps", 1e-6)?,
-        rope_theta: rope_theta(fields)?,
+        rope_theta,
         activation: Activation::Silu,
         biases: family == Family::Qwen2,
         tied_head: fields.flag_or("tie_word_embeddings", false)?,
-        sliding: None,
+        sliding,
         query_scalar: None,
+        rope_scaling,
     })
 }
 
@@ -187,18 +197,20 @@ fn gemma3(fields: &Fields) -> Result<DecoderConfig, ModelError> {
         Some(bases) => {
             let json = bases.get(kind).unwrap_or(&Value::Null);
             let inner = Fields { place: fields.place, json };
-            let scaling = inner.text_or("rope_type", "default")?;
-            if scaling != "default" {
-                return Err(fields.error(format!("rope_parameters of type {scaling:?} isn't supported")));
-            }
-            inner.number_or("rope_theta", default)
+            Ok::<_, ModelError>((
+                inner.number_or("rope_theta", default)?,
+                scaling(&inner, "rope_parameters")?,
+            ))
         }
-        None => fields.number_or(name, default),
+        None => Ok((fields.number_or(name, default)?, None)),
     };
-    let rope_base = base("full_attention", "rope_theta", 1e6)?;
-    let local_base = base("sliding_attention", "rope_local_base_freq", 1e4)?;
+    let (rope_base, mut rope_scaling) = base("full_attention", "rope_theta", 1e6)?;
+    let (local_base, local_scaling) = base("sliding_attention", "rope_local_base_freq", 1e4)?;
+    if let Some(local) = local_scaling {
+        return Err(fields.error(format!("sliding_attention is scaled by {local:?}, which isn't supported")));
+    }
     if bases.is_none() {
-        rope_theta(fields)?;
+        rope_scaling = rope(fields)?.1;
     }
     let n_layers = fields.size("num_hidden_layers")?;
     Ok(DecoderConfig {
@@ -222,6 +234,7 @@ fn gemma3(fields: &Fields) -> Result<DecoderConfig, ModelError> {
             rope_theta: local_base,
         }),
         query_scalar: Some(fields.number_or("query_pre_attn_scalar", 256.0)?),
+        rope_scaling,
     })
 }
 
@@ -239,20 +252,52 @@ fn sliding_pattern(fields: &Fields, n_layers: usize) -> Result<usize, ModelError
     Ok(every)
 }
 
-/// The base of the rotary embedding, from its own field or from `rope_parameters`; scaled variants
-/// are refused.
-fn rope_theta(fields: &Fields) -> Result<f32, ModelError> {
+/// The base of the rotary embedding and its scaling, from fields of their own or from `rope_parameters`.
+fn rope(fields: &Fields) -> Result<(f32, Option<RopeScaling>), ModelError> {
     let mut theta = fields.number_or("rope_theta", 10_000.0)?;
+    let mut scaled = None;
     for name in ["rope_scaling", "rope_parameters"] {
         let Some(json) = fields.present(name) else { continue };
         let inner = Fields { place: fields.place, json };
-        let kind = inner.text_or("rope_type", inner.text_or("type", "default")?)?;
-        if kind != "default" {
-            return Err(fields.error(format!("{name} of type {kind:?} isn't supported, only \"default\" is")));
-        }
+        scaled = scaling(&inner, name)?.or(scaled);
         theta = inner.number_or("rope_theta", theta)?;
     }
-    Ok(theta)
+    Ok((theta, scaled))
+}
+
+/// What an object says about scaling; variants that aren't known are refused.
+fn scaling(fields: &Fields, name: &str) -> Result<Option<RopeScaling>, ModelError> {
+    let number = |key: &str| match fields.present(key) {
+        Some(_) => fields.number_or(key, 0.0),
+        None => Err(fields.error(format!("{name} has no {key}, expected a number"))),
+    };
+    match fields.text_or("rope_type", fields.text_or("type", "default")?)? {
+        "default" => Ok(None),
+        "linear" => Ok(Some(RopeScaling::Linear { factor: number("factor")? })),
+        "llama3" => Ok(Some(RopeScaling::Llama3 {
+            factor: number("factor")?,
+            low_freq_factor: number("low_freq_factor")?,
+            high_freq_factor: number("high_freq_factor")?,
+            original_positions: fields.size("original_max_position_embeddings")?,
+        })),
+        kind => Err(fields.error(format!(
+            "{name} of type {kind:?} isn't supported, only \"default\", \"linear\" and \"llama3\" are"
+        ))),
+    }
+}
+
+fn scaling_to_json(scaling: &RopeScaling) -> Value {
+    match *scaling {
+        RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "factor": round_trip(factor) }),
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_positions } => json!({
+            "rope_type": "llama3",
+            "factor": round_trip(factor),
+            "low_freq_factor": round_trip(low_freq_factor),
+            "high_freq_factor": round_trip(high_freq_factor),
+            "original_max_position_embeddings": original_positions,
+        }),
+        RopeScaling::Divisors(_) => Value::Null,
+    }
 }
 
 /// Writes a configuration, with the biases of GPT families whether or not they were trained.
@@ -270,6 +315,12 @@ pub fn config_to_json(config: &DecoderConfig, ids: SpecialIds, dtype: &str) -> V
     }
     json["architectures"] = json!([config.family.class_name()]);
     json["model_type"] = json!(config.family.model_type());
+    if let (Family::Llama, Some(sliding)) = (config.family, config.sliding) {
+        // Llama's own class has no windows.
+        json["architectures"] = json!(["MistralForCausalLM"]);
+        json["model_type"] = json!("mistral");
+        json["sliding_window"] = json!(sliding.window);
+    }
     json["vocab_size"] = json!(config.vocab_size);
     json["tie_word_embeddings"] = json!(config.tied_head);
     json["bos_token_id"] = json!(ids.bos);
@@ -315,7 +366,7 @@ fn llama_to_json(config: &DecoderConfig) -> Value {
         "max_position_embeddings": config.max_positions,
         "rms_norm_eps": round_trip(config.norm_eps),
         "rope_theta": round_trip(config.rope_theta),
-        "rope_scaling": null,
+        "rope_scaling": config.rope_scaling.as_ref().map(scaling_to_json),
         "hidden_act": "silu",
         "attention_bias": false,
         "attention_dropout": 0.0,
@@ -338,9 +389,15 @@ mod tests {
         untied.tied_head = false;
         untied.family = Family::Llama;
         let gpt1 = DecoderConfig::preset("gpt1").expect("a preset");
-        for config in
-            [DecoderConfig::gpt2(97, 48, 2, 3, 32), DecoderConfig::native(97, 256, 2, 32), untied, gpt1]
-        {
+        let mut mistral = untied.clone();
+        mistral.sliding = Some(Sliding { window: 5, every: Sliding::ALL, rope_theta: 10_000.0 });
+        let mut linear = untied.clone();
+        linear.rope_scaling = Some(RopeScaling::Linear { factor: 2.5 });
+        let mut llama3 = untied.clone();
+        llama3.rope_scaling = Some(RopeScaling::llama3(8.0, 64));
+        let gpt2 = DecoderConfig::gpt2(97, 48, 2, 3, 32);
+        let native = DecoderConfig::native(97, 256, 2, 32);
+        for config in [gpt2, native, untied, gpt1, mistral, linear, llama3] {
             let json = config_to_json(&config, SpecialIds::default(), "float32");
             assert_eq!(config_from_json("config.json", &json).expect("reads back"), config);
         }
@@ -352,12 +409,18 @@ mod tests {
         for (key, value, expect) in [
             ("model_type", json!("mamba"), "model_type \"mamba\""),
             ("rope_scaling", json!({"rope_type": "yarn", "factor": 4.0}), "rope_scaling of type \"yarn\""),
+            ("rope_scaling", json!({"type": "linear"}), "rope_scaling has no factor, expected a number"),
+            ("rope_scaling", json!({"type": "linear", "factor": 0.0}), "a rotary embedding scaled by 0"),
+            ("sliding_window", json!(8), "sliding_window is 8, which isn't supported"),
             ("attention_bias", json!(true), "attention_bias is true"),
             ("hidden_size", json!("wide"), "hidden_size is \"wide\", expected a whole number"),
             ("num_key_value_heads", json!(3), "4 heads can't share 3 key-value heads evenly"),
             ("hidden_size", Value::Null, "hidden_size is missing"),
         ] {
             let mut json = good.clone();
+            if key == "sliding_window" {
+                json["model_type"] = json!("llama");
+            }
             json[key] = value;
             let error = config_from_json("m/config.json", &json).expect_err("refused").to_string();
             assert!(error.contains(expect) && error.starts_with("m/config.json"), "{error}");

@@ -523,12 +523,11 @@ fn watch(watched: &mut Option<HashMap<ParamId, (Vec<f64>, usize)>>, id: ParamId,
 
 /// Angles for `positions` positions: with the base of blocks that see everything, and of those with a window.
 fn rope_tables(config: &DecoderConfig, positions: usize) -> [RopeTable; 2] {
-    let local = config.sliding.map_or(config.rope_theta, |s| s.rope_theta);
     // Without windows the second table is never read.
     let local_positions = if config.sliding.is_some() { positions } else { 0 };
     [
-        RopeTable::new(config.head_dim, positions, config.rope_theta),
-        RopeTable::new(config.head_dim, local_positions, local),
+        RopeTable::with_frequencies(&config.rope_frequencies(false), positions),
+        RopeTable::with_frequencies(&config.rope_frequencies(true), local_positions),
     ]
 }
 

@@ -80,10 +80,13 @@ impl Trainable {
     /// Prepares `decoder` for training, without dropout.
     pub fn new(decoder: Decoder) -> Self {
         let config = decoder.config();
-        let table = |theta| Arc::new(RopeTable::new(config.head_dim, config.max_positions, theta));
+        let table = |windowed| {
+            let frequencies = config.rope_frequencies(windowed);
+            Arc::new(RopeTable::with_frequencies(&frequencies, config.max_positions))
+        };
         let rope = (!config.family.is_gpt()).then(|| {
-            let global = table(config.rope_theta);
-            let local = config.sliding.as_ref().map_or_else(|| global.clone(), |s| table(s.rope_theta));
+            let global = table(false);
+            let local = config.sliding.map_or_else(|| global.clone(), |_| table(true));
             [global, local]
         });
         Trainable { decoder, rope, dropout: 0.0, dropout_seed: 0 }

@@ -7,6 +7,7 @@ use crate::error::ModelError;
 use crate::executor::{Init, ParamId, ParamSpec, Role};
 use crate::folder::FolderModel;
 use crate::hf::{SpecialIds, config_to_json};
+use crate::rope_scaling::RopeScaling;
 use crate::source::Source;
 use half::bf16;
 use hearth_tensor::{Rng, Tensor};
@@ -164,6 +165,15 @@ pub fn save_folder(
     ids: SpecialIds,
     dtype: StoredType,
 ) -> Result<(), ModelError> {
+    if let Some(RopeScaling::Divisors(_)) = decoder.config().rope_scaling {
+        return Err(ModelError::Config {
+            place: dir.display().to_string(),
+            problem:
+                "config.json has no words for the divisors of this model's rotary embedding\nhint: a GGUF \
+                      file has"
+                    .into(),
+        });
+    }
     fs_err::create_dir_all(dir)?;
     let config = weights.save(&dir.join("model.safetensors"), decoder, dtype)?;
     let generation = json!({ "bos_token_id": ids.bos, "eos_token_id": ids.eos, "do_sample": true });

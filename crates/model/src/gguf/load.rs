@@ -8,8 +8,10 @@ use crate::config::{DecoderConfig, Family, Sliding};
 use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::executor::{ParamId, ParamSpec};
+use crate::rope_scaling::RopeScaling;
 use crate::source::{RowOrder, Rows, Source, Stored};
 use hearth_kernel::activation::Activation;
+use hearth_kernel::quant::BlockType;
 
 /// What runs here, by the name that `general.architecture` has.
 const ARCHITECTURES: [(&str, Family); 5] = [
@@ -19,6 +21,9 @@ const ARCHITECTURES: [(&str, Family); 5] = [
     ("qwen3", Family::Qwen3),
     ("gemma3", Family::Gemma3),
 ];
+
+/// The tensor of what each rotary frequency is divided by.
+pub(super) const DIVISORS: &str = "rope_freqs.weight";
 
 /// A decoder in a GGUF file.
 #[derive(Debug)]
@@ -53,16 +58,10 @@ impl GgufModel {
             names.push(name);
         }
         for name in file.tensor_names() {
-            let known = names.iter().any(|n| n == name) || name == "rope_freqs.weight";
+            let known = names.iter().any(|n| n == name) || name == DIVISORS;
             if !known {
                 return Err(problem(&file, format!("tensor {name} belongs to no part of such a model")));
             }
-        }
-        if file.tensor("rope_freqs.weight")?.is_some() {
-            return Err(problem(
-                &file,
-                "rope_freqs.weight: scaled rotary embeddings aren't supported".into(),
-            ));
         }
         Ok(GgufModel { file, decoder, params })
     }
@@ -176,7 +175,7 @@ fn config(file: &Gguf) -> Result<DecoderConfig, ModelError> {
         |rest: &str, default| Ok::<_, ModelError>(file.find::<usize>(&key(rest))?.unwrap_or(default));
     let number_or =
         |rest: &str, default| Ok::<_, ModelError>(file.find::<f32>(&key(rest))?.unwrap_or(default));
-    refuse_scaling(file, name)?;
+    refuse_unknown(file, name)?;
     let (hidden_size, n_heads) = (size("embedding_length")?, size("attention.head_count")?);
     let head_dim = size_or("attention.key_length", hidden_size / n_heads.max(1))?;
     let vocab_size = file.require("token_embd.weight")?.rows();
@@ -188,6 +187,11 @@ fn config(file: &Gguf) -> Result<DecoderConfig, ModelError> {
             window: size("attention.sliding_window")?,
             every: size_or("attention.sliding_window_pattern", 6)?,
             rope_theta: number_or("rope.freq_base_swa", 10_000.0)?,
+        }),
+        Family::Llama => file.find::<usize>(&key("attention.sliding_window"))?.map(|window| Sliding {
+            window,
+            every: Sliding::ALL,
+            rope_theta,
         }),
         _ => None,
     };
@@ -217,7 +221,9 @@ fn config(file: &Gguf) -> Result<DecoderConfig, ModelError> {
         tied_head: file.tensor("output.weight")?.is_none(),
         sliding,
         query_scalar: None,
+        rope_scaling: None,
     };
+    config.rope_scaling = rope_scaling(file, name, &config)?;
     if family == Family::Gemma3 {
         config.query_scalar = Some(GgufModel::query_scalar(&config));
     }
@@ -225,11 +231,35 @@ fn config(file: &Gguf) -> Result<DecoderConfig, ModelError> {
     Ok(config)
 }
 
-/// Scaled rotary embeddings, experts and soft caps would change the result, and aren't understood here.
-fn refuse_scaling(file: &Gguf, name: &str) -> Result<(), ModelError> {
-    if let Some(kind) = file.find::<&str>(&format!("{name}.rope.scaling.type"))?.filter(|k| *k != "none") {
-        return Err(problem(file, format!("key {name}.rope.scaling.type: {kind:?} isn't supported")));
+/// Scaling of the rotary embedding: by one factor, which keys have, or by a tensor of divisors.
+fn rope_scaling(file: &Gguf, name: &str, config: &DecoderConfig) -> Result<Option<RopeScaling>, ModelError> {
+    let key = format!("{name}.rope.scaling.type");
+    let by_key = match file.find::<&str>(&key)? {
+        None | Some("none") => None,
+        Some("linear") => {
+            Some(RopeScaling::Linear { factor: file.get(&format!("{name}.rope.scaling.factor"))? })
+        }
+        Some(kind) => {
+            return Err(problem(
+                file,
+                format!("key {key}: {kind:?} isn't supported, only \"none\" and \"linear\" are"),
+            ));
+        }
+    };
+    let Some(tensor) = file.tensor(DIVISORS)? else { return Ok(by_key) };
+    if config.family != Family::Llama || by_key.is_some() || tensor.kind != BlockType::F32 {
+        return Err(problem(
+            file,
+            format!("tensor {DIVISORS}: expected it in F32, in a llama without {key}, got {}", tensor.kind),
+        ));
     }
+    let divisors: Vec<f32> =
+        file.bytes(tensor).as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    Ok(Some(RopeScaling::of_divisors(divisors, &config.rope_frequencies(false))))
+}
+
+/// Experts and soft caps would change the result, and aren't understood here.
+fn refuse_unknown(file: &Gguf, name: &str) -> Result<(), ModelError> {
     for rest in ["expert_count", "attn_logit_softcapping", "final_logit_softcapping"] {
         let key = format!("{name}.{rest}");
         let set = file.find::<f32>(&key).ok().flatten().is_some_and(|x| x != 0.0)

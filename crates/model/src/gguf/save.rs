@@ -1,15 +1,16 @@
 //! A decoder as a GGUF file that llama.cpp runs: metadata, names, orders and types as its converter writes
 //! them.
 
-use super::load::{gguf_name, is_in_out, is_rotated};
+use super::load::{DIVISORS, gguf_name, is_in_out, is_rotated};
 use super::{GgufModel, GgufWriter};
-use crate::config::{DecoderConfig, Family};
+use crate::config::{DecoderConfig, Family, Sliding};
 use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::executor::{ParamId, ParamSpec};
 use crate::gguf::Mix;
+use crate::rope_scaling::RopeScaling;
 use crate::source::{RowOrder, Source};
-use hearth_kernel::quant::quantize;
+use hearth_kernel::quant::{BlockType, quantize};
 use std::path::Path;
 
 /// Values of a row that weigh more when it is quantised, one a column: the importance of each parameter that
@@ -49,6 +50,7 @@ pub fn save_gguf(
             problem: "GGUF has no key for a query_pre_attn_scalar other than the published models'".into(),
         });
     }
+    let divisors = divisors(path, &config)?;
     // llama.cpp expects GPT-2's biases, whether or not they were trained.
     config.biases |= config.family.is_gpt();
     let published = Decoder::new(config.clone())?;
@@ -63,9 +65,15 @@ pub fn save_gguf(
         let dims: &[usize] = if spec.shape.len() == 1 { &[cols] } else { &[cols, rows] };
         writer.declare(&gguf_name(config.family, &spec.name), dims, kind)?;
     }
+    if !divisors.is_empty() {
+        writer.declare(DIVISORS, &[divisors.len()], BlockType::F32)?;
+    }
     let (mut next, total) = (0, published.specs().len());
     writer.write(path, |tensor, out| {
-        let spec = &published.specs()[next];
+        let Some(spec) = published.specs().get(next) else {
+            let bytes: Vec<u8> = divisors.iter().flat_map(|x| x.to_le_bytes()).collect();
+            return Ok(out.write_all(&bytes)?);
+        };
         next += 1;
         progress(next, total);
         let (rows, cols) = shape_of(spec, config.family);
@@ -81,6 +89,25 @@ pub fn save_gguf(
         })?;
         Ok(out.write_all(&bytes)?)
     })
+}
+
+/// What the rotary frequencies are divided by where that is more than one factor; llama.cpp has a tensor for it
+/// in its `llama` alone.
+fn divisors(path: &Path, config: &DecoderConfig) -> Result<Vec<f32>, ModelError> {
+    match &config.rope_scaling {
+        None | Some(RopeScaling::Linear { .. }) => Ok(Vec::new()),
+        Some(scaling) if config.family == Family::Llama => {
+            let plain = DecoderConfig { rope_scaling: None, ..config.clone() }.rope_frequencies(false);
+            Ok(scaling.divisors(&plain))
+        }
+        Some(_) => Err(ModelError::Config {
+            place: path.display().to_string(),
+            problem: format!(
+                "GGUF has no place for this scaling of the rotary embedding in a {}",
+                config.family.model_type()
+            ),
+        }),
+    }
 }
 
 /// Rows and columns in the file, where matrices are [out, in].
@@ -148,12 +175,16 @@ fn describe(
     if let Some(sliding) = config.sliding {
         writer.set(&key("attention.sliding_window"), sliding.window as u32)?;
         // What llama.cpp takes for granted is left out, as its converter does.
-        if sliding.every != 6 {
+        if sliding.every != 6 && sliding.every != Sliding::ALL {
             writer.set(&key("attention.sliding_window_pattern"), sliding.every as u32)?;
         }
-        if sliding.rope_theta != 10_000.0 {
+        if sliding.rope_theta != 10_000.0 && sliding.every != Sliding::ALL {
             writer.set(&key("rope.freq_base_swa"), sliding.rope_theta)?;
         }
+    }
+    if let Some(RopeScaling::Linear { factor }) = config.rope_scaling {
+        writer.set(&key("rope.scaling.type"), "linear")?;
+        writer.set(&key("rope.scaling.factor"), factor)?;
     }
     writer.set("general.quantization_version", 2u32)?;
     writer.set("general.file_type", mix.file_type())

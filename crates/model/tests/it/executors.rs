@@ -5,7 +5,9 @@ use hearth_kernel::activation::Activation;
 use hearth_model::config::Sliding;
 use hearth_model::runner::MAX_ROWS;
 use hearth_model::tape::{TokenBatch, Trainable};
-use hearth_model::{CacheType, Decoder, DecoderConfig, Family, Feed, Logits, ModelError, Runner, Weights};
+use hearth_model::{
+    CacheType, Decoder, DecoderConfig, Family, Feed, Logits, ModelError, RopeScaling, Runner, Weights,
+};
 
 const V: usize = 61;
 
@@ -26,6 +28,18 @@ pub(crate) fn config(family: Family, context: usize) -> DecoderConfig {
         sliding: (family == Family::Gemma3).then_some(Sliding { window: 7, every: 6, rope_theta: 1e4 }),
         ..DecoderConfig::native(V, 36, 3, context)
     }
+}
+
+/// Windows in every block, and frequencies that are scaled in each way that has words in both formats.
+pub(crate) fn stretched() -> Vec<DecoderConfig> {
+    let llama = config(Family::Llama, 64);
+    let sliding = Some(Sliding { window: 5, every: Sliding::ALL, rope_theta: 1e4 });
+    let linear = Some(RopeScaling::Linear { factor: 2.5 });
+    vec![
+        DecoderConfig { rope_scaling: Some(RopeScaling::llama3(8.0, 64)), ..llama.clone() },
+        DecoderConfig { sliding, rope_scaling: linear.clone(), ..llama },
+        DecoderConfig { rope_scaling: linear, ..config(Family::Gemma3, 64) },
+    ]
 }
 
 /// Random weights, large enough that every operation shows in the logits; no vector stays at 0 or 1.
@@ -111,6 +125,9 @@ fn check(config: &DecoderConfig, count: usize) {
 fn executors_agree_on_every_family() {
     for family in Family::ALL {
         check(&config(family, 128), 37);
+    }
+    for config in stretched() {
+        check(&config, 37);
     }
 }
 

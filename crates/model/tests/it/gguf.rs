@@ -1,11 +1,11 @@
 //! Files of other writers are read: one of the `gguf` package, which `tests/gguf/make.py` made.
 
-use crate::executors::{config, fed, random, tokens};
+use crate::executors::{config, fed, random, stretched, tokens};
 use hearth_kernel::quant::BlockType;
 use hearth_model::executor::ParamId;
 use hearth_model::gguf::{Gguf, GgufModel, Mix, Value, save_gguf};
 use hearth_model::source::Source;
-use hearth_model::{Decoder, DecoderConfig, Family, ModelError, Runner, Weights};
+use hearth_model::{Decoder, DecoderConfig, Family, ModelError, RopeScaling, Runner, StoredType, Weights};
 use std::path::Path;
 
 #[test]
@@ -60,16 +60,17 @@ fn save(path: &Path, decoder: &Decoder, weights: &Weights, mix: &str) -> Result<
 fn models_survive_the_round_trip() {
     let dir = tempfile::tempdir().expect("a folder");
     let tokens = tokens(19, 1);
-    for family in Family::ALL.into_iter().filter(|family| *family != Family::Gpt1) {
+    let families = Family::ALL.into_iter().filter(|family| *family != Family::Gpt1);
+    for base in families.map(|family| config(family, 64)).chain(stretched()) {
         for tied_head in [false, true] {
-            let config = DecoderConfig { tied_head, ..config(family, 64) };
+            let config = DecoderConfig { tied_head, ..base.clone() };
             let (decoder, weights) = random(&config);
             let path = dir.path().join("m.gguf");
             let model = save(&path, &decoder, &weights, "f32").expect("saved");
             assert_eq!(model.decoder().config(), &config);
             let mut before = Runner::new(decoder, &weights).expect("runs");
             let mut after = Runner::new(model.decoder().clone(), &model).expect("runs");
-            assert_eq!(fed(&mut after, &tokens, 5), fed(&mut before, &tokens, 5), "{family:?} {tied_head}");
+            assert_eq!(fed(&mut after, &tokens, 5), fed(&mut before, &tokens, 5), "{config:?}");
         }
     }
 }
@@ -120,6 +121,27 @@ fn files_that_are_no_model_here_are_refused_by_name() {
     writer.write(&path, |_, _| Ok(())).expect("written");
     let error = GgufModel::new(Gguf::open(&path).expect("a file")).expect_err("refused").to_string();
     assert!(error.contains("architecture \"mamba\" doesn't run here\nhint: gpt2, llama"), "{error}");
+}
+
+/// Divisors that Llama 3's rule doesn't give are kept as they are; `config.json` has no words for them.
+#[test]
+fn divisors_of_another_rule() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("m.gguf");
+    let scaling = RopeScaling::Divisors(vec![1.0, 1.5, 3.0, 2.0, 7.0]);
+    let base = DecoderConfig { rope_scaling: Some(scaling), ..config(Family::Llama, 64) };
+    let (decoder, weights) = random(&base);
+    let model = save(&path, &decoder, &weights, "f32").expect("saved");
+    assert_eq!(model.decoder().config(), &base);
+    let error =
+        hearth_model::save_folder(dir.path(), &decoder, &weights, Default::default(), StoredType::F32);
+    assert!(error.expect_err("refused").to_string().contains("no words for the divisors"));
+    // llama.cpp reads divisors in its `llama` alone.
+    let other =
+        DecoderConfig { rope_scaling: Some(RopeScaling::llama3(8.0, 64)), ..config(Family::Qwen3, 64) };
+    let (decoder, weights) = random(&other);
+    let error = save(&path, &decoder, &weights, "f32").expect_err("refused").to_string();
+    assert!(error.contains("no place for this scaling"), "{error}");
 }
 
 /// Rows of a file in another order than the model's come in the model's.

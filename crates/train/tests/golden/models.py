@@ -18,6 +18,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -78,6 +80,30 @@ def llama() -> PreTrainedModel:
     return LlamaForCausalLM(config)
 
 
+def llama3() -> PreTrainedModel:
+    """Llama 3: as Llama, with frequencies stretched from 32 positions by four."""
+    scaling = {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    config = LlamaConfig(
+        rope_parameters={**scaling, "original_max_position_embeddings": 32, "rope_theta": 20.0},
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=True,
+        **SMALL,
+    )
+    return LlamaForCausalLM(config)
+
+
+def mistral() -> PreTrainedModel:
+    """Mistral: as Llama, with a window of 7 in every block, and all frequencies divided by 3."""
+    config = MistralConfig(
+        sliding_window=7,
+        rope_parameters={"rope_type": "linear", "factor": 3.0, "rope_theta": 10000.0},
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=False,
+        **SMALL,
+    )
+    return MistralForCausalLM(config)
+
+
 def qwen2() -> PreTrainedModel:
     """Qwen2: as Llama, with biases on queries, keys and values, and a tied head."""
     config = Qwen2Config(
@@ -108,7 +134,7 @@ def gemma3() -> PreTrainedModel:
     return Gemma3ForCausalLM(config)
 
 
-BUILDERS = {"gpt2": gpt2, "qwen3": qwen3, "llama": llama, "qwen2": qwen2, "gemma3": gemma3}
+BUILDERS = {"gpt2": gpt2, "qwen3": qwen3, "llama": llama, "llama3": llama3, "mistral": mistral, "qwen2": qwen2, "gemma3": gemma3}
 
 
 def build(name: str) -> PreTrainedModel:

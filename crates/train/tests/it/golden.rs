@@ -141,6 +141,16 @@ fn llama_trains_as_in_pytorch() {
 }
 
 #[test]
+fn llama3_trains_as_in_pytorch() {
+    check_model("llama3", 1.0);
+}
+
+#[test]
+fn mistral_trains_as_in_pytorch() {
+    check_model("mistral", 1.0);
+}
+
+#[test]
 fn qwen2_trains_as_in_pytorch() {
     check_model("qwen2", 100.0);
 }
@@ -179,7 +189,7 @@ fn check_runner(name: &str) {
 
 #[test]
 fn the_runner_agrees_with_transformers() {
-    ["gpt2", "qwen3", "llama", "qwen2", "gemma3"].into_iter().for_each(check_runner);
+    ["gpt2", "qwen3", "llama", "llama3", "mistral", "qwen2", "gemma3"].into_iter().for_each(check_runner);
 }
 
 #[test]
