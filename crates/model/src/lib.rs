@@ -14,6 +14,7 @@ pub mod executor;
 mod folder;
 pub mod gguf;
 pub mod hf;
+mod layers;
 mod plan;
 mod rope_scaling;
 pub mod runner;
