@@ -11,11 +11,13 @@
 mod backward;
 mod cache;
 mod forward;
+mod segments;
 mod store;
 
 pub use backward::{attention_backward, attention_backward_fused};
 pub use cache::{CachedQuery, KvCache, attention_cached, attention_cached_each};
 pub use forward::attention_forward;
+pub use segments::attention_segments;
 pub use store::CacheType;
 
 /// Keys in a tile.
@@ -88,9 +90,13 @@ impl AttentionShape {
     }
 
     fn check(&self, spans: &[Span], q: &[f32], k: &[f32], v: &[f32]) {
-        assert!(self.kv_heads > 0 && self.heads.is_multiple_of(self.kv_heads), "heads {self:?}");
         assert_eq!(spans.len(), self.batch * self.q_len, "one span a query");
         assert!(spans.iter().all(|s| s.hi as usize <= self.kv_len), "a span ends after the last key");
+        self.check_rows(q, k, v);
+    }
+
+    fn check_rows(&self, q: &[f32], k: &[f32], v: &[f32]) {
+        assert!(self.kv_heads > 0 && self.heads.is_multiple_of(self.kv_heads), "heads {self:?}");
         let least = |len: usize, stride: usize, heads: usize| match self.batch * len {
             0 => 0,
             n => (n - 1) * stride + heads * self.head_dim,

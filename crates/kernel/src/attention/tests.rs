@@ -99,6 +99,33 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_sequence_beside_others_has_the_bits_it_has_alone(
+        lens in prop::collection::vec(0usize..140, 1..5), kv_heads in 1usize..3, group in 1usize..3, dim in 1usize..40,
+    ) {
+        let total: usize = lens.iter().sum();
+        let shape = AttentionShape::contiguous(1, total, total, kv_heads * group, kv_heads, dim);
+        let (wide, narrow) = (shape.q_stride, shape.k_stride);
+        let (q, k, v) = (noise(total * wide, 7), noise(total * narrow, 8), noise(total * narrow, 9));
+        let mut segments = Vec::new();
+        for len in lens {
+            let start = segments.last().map_or(0, |s: &std::ops::Range<usize>| s.end);
+            segments.push(start..start + len);
+        }
+        let mut out = vec![9.0; total * wide];
+        attention_segments(&shape, &segments, &q, &k, &v, &mut out);
+        for segment in segments.into_iter().filter(|s| !s.is_empty()) {
+            let len = segment.len();
+            let part = |x: &[f32], stride: usize| x[segment.start * stride..segment.end * stride].to_vec();
+            let alone = AttentionShape { q_len: len, kv_len: len, ..shape };
+            let (q, k, v) = (part(&q, wide), part(&k, narrow), part(&v, narrow));
+            let (want, _) = forward(&alone, &spans_full(1, len, len), &q, &k, &v);
+            prop_assert_eq!(part(&out, wide), want);
+        }
+    }
+}
+
 #[test]
 fn gradients_match_finite_differences_of_the_definition() {
     for (shape, spans) in [
