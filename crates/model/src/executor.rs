@@ -4,7 +4,7 @@
 use crate::error::ModelError;
 use hearth_kernel::activation::Activation;
 
-/// A parameter: an index into the model's [`ParamSpec`]s.
+/// A parameter: an index into a description's [`ParamSpec`]s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ParamId(pub(crate) usize);
 
@@ -112,6 +112,8 @@ pub trait Executor {
     fn embed_tokens(&mut self, table: ParamId, width: usize, scale: f32) -> Result<Self::Value, ModelError>;
     /// Rows of a table, by position.
     fn embed_positions(&mut self, table: ParamId, width: usize) -> Result<Self::Value, ModelError>;
+    /// Rows of a table, by token type: which of two texts a token belongs to.
+    fn embed_types(&mut self, table: ParamId, width: usize) -> Result<Self::Value, ModelError>;
     /// A linear layer and an activation.
     fn linear(
         &mut self,

@@ -12,7 +12,7 @@ use hearth_kernel::gemm::{Epilogue, Mat, MatMut, PackedMatrix, Write, gemm_packe
 use hearth_kernel::norm::{layer_norm_forward, rms_norm_forward};
 use hearth_kernel::optim::{axpy, scale};
 use hearth_kernel::qgemm::{QuantLinear, QuantMatrix, QuantizedRows, quant_linears};
-use hearth_kernel::quant::BlockType;
+use hearth_kernel::quant::{BlockType, quantize};
 use std::collections::HashMap;
 
 /// The packed parameters of a plan, and its buffers.
@@ -28,6 +28,14 @@ pub(crate) struct Layers {
     quantized: QuantizedRows,
     /// Whether some linear layer's weights are in single precision.
     pub(crate) single_precision: bool,
+}
+
+/// What the rows of a pass are looked up by.
+pub(crate) struct Ids<'a> {
+    pub(crate) tokens: &'a [u32],
+    pub(crate) positions: &'a [u32],
+    /// Of encoders alone.
+    pub(crate) types: &'a [u32],
 }
 
 /// A vector, or a table that rows are looked up in.
@@ -66,55 +74,86 @@ enum Matrix {
 }
 
 impl Matrix {
-    fn pack(layer: &Linear, stored: &Stored) -> Self {
+    /// The weight in the type that its source has, or in `kind`.
+    fn pack(layer: &Linear, stored: &Stored, kind: Option<BlockType>) -> Result<Self, String> {
+        if let Some(kind) = kind {
+            let values = stored.values();
+            return match kind.is_quantized() {
+                true => Self::quantize(layer, &values, kind),
+                false => Ok(Self::dense(layer, &values)),
+            };
+        }
         let rows = match stored {
-            Stored::Values(values) => {
-                return Matrix::Dense(PackedMatrix::pack(match layer.in_out {
-                    true => Mat::new(values, layer.inputs, layer.outputs),
-                    false => Mat::new(values, layer.outputs, layer.inputs).t(),
-                }));
-            }
+            Stored::Values(values) => return Ok(Self::dense(layer, values)),
             Stored::File(rows) => rows,
         };
         let row_of = |i| rows.order.row_of(i);
         let (kind, bytes, outputs, inputs) = (rows.kind, rows.bytes(), layer.outputs, layer.inputs);
-        if QuantMatrix::takes(kind) {
+        Ok(if QuantMatrix::takes(kind) {
             Matrix::Quantized(QuantMatrix::pack(kind, bytes, outputs, inputs, row_of))
         } else if layer.in_out && !rows.transposed {
             Matrix::Dense(PackedMatrix::pack_in_out(kind, bytes, inputs, outputs))
         } else {
             Matrix::Dense(PackedMatrix::pack_rows(kind, bytes, outputs, inputs, row_of))
+        })
+    }
+
+    fn dense(layer: &Linear, values: &[f32]) -> Self {
+        Matrix::Dense(PackedMatrix::pack(match layer.in_out {
+            true => Mat::new(values, layer.inputs, layer.outputs),
+            false => Mat::new(values, layer.outputs, layer.inputs).t(),
+        }))
+    }
+
+    /// Values [out, in] as blocks of `kind`.
+    fn quantize(layer: &Linear, values: &[f32], kind: BlockType) -> Result<Self, String> {
+        let (outputs, inputs, block) = (layer.outputs, layer.inputs, kind.block_len());
+        if layer.in_out || !QuantMatrix::takes(kind) || !inputs.is_multiple_of(block) {
+            let name = kind.name();
+            return Err(format!("{name} needs rows [out, in] of a multiple of {block} values, got {inputs}"));
         }
+        let mut bytes = vec![0; values.len() / block * kind.block_bytes()];
+        quantize(kind, values, inputs, None, &mut bytes).map_err(|error| error.to_string())?;
+        Ok(Matrix::Quantized(QuantMatrix::pack(kind, &bytes, outputs, inputs, |i| i)))
     }
 }
 
 impl Layers {
-    /// Packs the parameters of a plan and of an output head, with buffers of `rows` rows.
+    /// Packs the parameters of a plan and of an output head, with buffers of `rows` rows. Matrices are in the
+    /// type that the source has, or in `kind`.
     pub(crate) fn pack(
         plan: &Plan,
         head: Option<&Linear>,
         source: &dyn Source,
         rows: usize,
+        kind: Option<BlockType>,
     ) -> Result<Self, ModelError> {
         let (mut tables, mut linears) = (HashMap::new(), HashMap::new());
         let mut single_precision = false;
         let mut pack = |layer: &Linear| {
             let stored = source.stored(layer.weight);
             single_precision |= !matches!(&stored, Stored::File(rows) if rows.kind != BlockType::F32);
-            linears.insert(layer.weight.0, Matrix::pack(layer, &stored));
+            let matrix = Matrix::pack(layer, &stored, kind);
+            let place = || "weights in another type".to_owned();
+            let matrix = matrix.map_err(|problem| ModelError::Config { place: place(), problem })?;
+            linears.insert(layer.weight.0, matrix);
             if let Stored::File(rows) = stored {
                 rows.release();
             }
-            layer.bias
+            Ok::<_, ModelError>(layer.bias)
         };
         let mut vectors: Vec<ParamId> = Vec::new();
         let mut lookups: Vec<ParamId> = Vec::new();
-        vectors.extend(head.and_then(&mut pack));
+        vectors.extend(head.map(&mut pack).transpose()?.flatten());
         for op in &plan.ops {
             match op {
-                Op::Linear { layer, .. } => vectors.extend(pack(layer)),
+                Op::Linear { layer, .. } => vectors.extend(pack(layer)?),
                 Op::Norm { norm, .. } => vectors.extend([Some(norm.scale), norm.shift].into_iter().flatten()),
-                Op::EmbedTokens { table, .. } | Op::EmbedPositions { table, .. } => lookups.push(*table),
+                Op::EmbedTokens { table, .. }
+                | Op::EmbedPositions { table, .. }
+                | Op::EmbedTypes { table, .. } => {
+                    lookups.push(*table);
+                }
                 _ => {}
             }
         }
@@ -173,19 +212,23 @@ impl Layers {
 
     /// Runs the operation that `ops` begins with, or the linear layers if they are several of the same rows;
     /// returns how many operations that were. The runner sees to positions and attention.
-    pub(crate) fn step(&mut self, ops: &[Op], tokens: &[u32], positions: &[u32]) -> usize {
-        let n = tokens.len();
+    pub(crate) fn step(&mut self, ops: &[Op], ids: &Ids) -> usize {
+        let n = ids.tokens.len();
         match ops[0] {
             Op::EmbedTokens { table, cols, scale: factor, out } => {
                 let out = &mut self.buffers[out][..n * cols];
-                self.tables[&table.0].look_up(cols, tokens, out);
+                self.tables[&table.0].look_up(cols, ids.tokens, out);
                 if factor != 1.0 {
                     scale(out, factor);
                 }
             }
             Op::EmbedPositions { table, cols, out } => {
                 let out = &mut self.buffers[out][..n * cols];
-                self.tables[&table.0].look_up(cols, positions, out);
+                self.tables[&table.0].look_up(cols, ids.positions, out);
+            }
+            Op::EmbedTypes { table, cols, out } => {
+                let out = &mut self.buffers[out][..n * cols];
+                self.tables[&table.0].look_up(cols, ids.types, out);
             }
             Op::Linear { .. } => {
                 let layers = linears_together(ops);

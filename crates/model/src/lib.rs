@@ -1,6 +1,7 @@
 //! Configurations, architectures, weight files and the two executors. Speaks token ids, never text.
 //!
-//! An architecture is described once, in [`decoder`], as operations on an [`executor::Executor`].
+//! An architecture is described once, in [`decoder`] or [`encoder`], as operations on an
+//! [`executor::Executor`].
 //! [`tape`] runs the description with automatic differentiation, for training; [`runner`] runs a
 //! recorded plan of it with static buffers and a cache, for inference.
 //!
@@ -9,6 +10,8 @@
 
 pub mod config;
 pub mod decoder;
+pub mod encoder;
+mod encoder_runner;
 mod error;
 pub mod executor;
 mod folder;
@@ -24,6 +27,8 @@ pub mod weights;
 
 pub use config::{DecoderConfig, Family};
 pub use decoder::Decoder;
+pub use encoder::{Encoder, EncoderConfig};
+pub use encoder_runner::EncoderRunner;
 pub use error::ModelError;
 pub use folder::FolderModel;
 pub use hearth_kernel::attention::CacheType;

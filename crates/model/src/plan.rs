@@ -2,6 +2,7 @@
 //! reused buffers.
 
 use crate::decoder::Decoder;
+use crate::encoder::Encoder;
 use crate::error::ModelError;
 use crate::executor::{Executor, Linear, Norm, ParamId, Qkv};
 use hearth_kernel::activation::Activation;
@@ -19,6 +20,11 @@ pub(crate) enum Op {
         out: Slot,
     },
     EmbedPositions {
+        table: ParamId,
+        cols: usize,
+        out: Slot,
+    },
+    EmbedTypes {
         table: ParamId,
         cols: usize,
         out: Slot,
@@ -75,7 +81,9 @@ impl Op {
     /// The slots that the operation touches, for renaming.
     fn slots(&mut self) -> Vec<&mut Slot> {
         match self {
-            Op::EmbedTokens { out, .. } | Op::EmbedPositions { out, .. } => vec![out],
+            Op::EmbedTokens { out, .. } | Op::EmbedPositions { out, .. } | Op::EmbedTypes { out, .. } => {
+                vec![out]
+            }
             Op::Linear { x, out, .. } | Op::Norm { x, out, .. } => vec![x, out],
             Op::Rope { x, .. } => vec![x],
             Op::AttentionFused { qkv, out, .. } => vec![qkv, out],
@@ -100,9 +108,15 @@ impl Plan {
     /// Records `decoder` and assigns buffers.
     pub(crate) fn of(decoder: &Decoder) -> Result<Self, ModelError> {
         let config = decoder.config();
-        let width = config.n_heads * config.head_dim;
-        let mut recorder = Recorder { ops: Vec::new(), widths: Vec::new(), attention_width: width };
+        let mut recorder = Recorder::new(config.n_heads * config.head_dim);
         let hidden = decoder.hidden(&mut recorder)?.0;
+        Ok(assign_buffers(recorder, hidden))
+    }
+
+    /// Records `encoder` and assigns buffers.
+    pub(crate) fn of_encoder(encoder: &Encoder) -> Result<Self, ModelError> {
+        let mut recorder = Recorder::new(encoder.config().hidden_size);
+        let hidden = encoder.hidden(&mut recorder)?.0;
         Ok(assign_buffers(recorder, hidden))
     }
 }
@@ -157,6 +171,10 @@ struct Recorder {
 }
 
 impl Recorder {
+    fn new(attention_width: usize) -> Self {
+        Recorder { ops: Vec::new(), widths: Vec::new(), attention_width }
+    }
+
     fn value(&mut self, width: usize) -> Slot {
         self.widths.push(width);
         self.widths.len() - 1
@@ -178,6 +196,10 @@ impl Executor for Recorder {
 
     fn embed_positions(&mut self, table: ParamId, width: usize) -> Result<Value, ModelError> {
         self.push(width, |out| Op::EmbedPositions { table, cols: width, out })
+    }
+
+    fn embed_types(&mut self, table: ParamId, width: usize) -> Result<Value, ModelError> {
+        self.push(width, |out| Op::EmbedTypes { table, cols: width, out })
     }
 
     fn linear(

@@ -5,7 +5,7 @@ use crate::config::DecoderConfig;
 use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::executor::ParamId;
-use crate::layers::Layers;
+use crate::layers::{Ids, Layers};
 use crate::plan::{Op, Plan, Slot};
 use crate::source::Source;
 use hearth_kernel::Buffer;
@@ -95,6 +95,8 @@ pub struct Runner {
     decoder: Decoder,
     plan: Plan,
     layers: Layers,
+    /// Tokens of the last pass.
+    rows: usize,
     lse: Buffer<f32>,
     chosen: Buffer<f32>,
     logits: Buffer<f32>,
@@ -108,12 +110,13 @@ impl Runner {
     pub fn new(decoder: Decoder, source: &dyn Source) -> Result<Self, ModelError> {
         let plan = Plan::of(&decoder)?;
         let config = decoder.config();
-        let layers = Layers::pack(&plan, Some(decoder.head()), source, MAX_ROWS)?;
+        let layers = Layers::pack(&plan, Some(decoder.head()), source, MAX_ROWS, None)?;
         let rope = (!config.family.is_gpt()).then(|| rope_tables(config, 0));
         let cache_type = if layers.single_precision { CacheType::F32 } else { CacheType::F16 };
         Ok(Runner {
             layers,
             cache_type,
+            rows: 0,
             lse: Buffer::scratch(MAX_ROWS * config.n_heads.max(1)),
             chosen: Buffer::scratch(0),
             logits: Buffer::scratch(0),
@@ -177,6 +180,7 @@ impl Runner {
             next += self.step(&ops[next..], &rows, feeds);
         }
         self.plan.ops = ops;
+        self.rows = rows.tokens.len();
         for feed in feeds.iter_mut() {
             feed.sequence.len += feed.tokens.len();
         }
@@ -193,6 +197,11 @@ impl Runner {
         }
         let part = &tokens[last * MAX_ROWS..];
         self.run(&mut [Feed { sequence, tokens: part, logits: Logits::Last }])
+    }
+
+    /// The final hidden states [N, C] of the tokens of the last pass, in the order of its feeds.
+    pub fn hidden(&self) -> &[f32] {
+        &self.layers.buffers[self.plan.hidden][..self.rows * self.decoder.config().hidden_size]
     }
 
     /// Begins to measure what goes into each linear layer.
@@ -242,7 +251,10 @@ impl Runner {
                 let parts = [0, c, 2 * c].map(|offset| (qkv, offset, 3 * c));
                 self.attention(layer, parts, out, rows, feeds);
             }
-            _ => return self.layers.step(ops, &rows.tokens, &rows.positions),
+            _ => {
+                let ids = Ids { tokens: &rows.tokens, positions: &rows.positions, types: &[] };
+                return self.layers.step(ops, &ids);
+            }
         }
         1
     }

@@ -1,6 +1,7 @@
 //! The training executor: runs a description eagerly on tensors that record their gradients.
 
 use crate::decoder::Decoder;
+use crate::encoder::Encoder;
 use crate::error::ModelError;
 use crate::executor::{Executor, Linear, Norm, ParamId, Qkv};
 use crate::weights::Weights;
@@ -17,6 +18,8 @@ pub struct TokenBatch {
     tokens: Vec<u32>,
     batch: usize,
     positions: Arc<[u32]>,
+    /// Which of two texts each token belongs to; none: all to the first.
+    types: Option<Arc<[u32]>>,
     spans: Arc<[Span]>,
 }
 
@@ -25,7 +28,7 @@ impl TokenBatch {
     pub fn causal(tokens: Vec<u32>, batch: usize) -> Self {
         let time = tokens.len().checked_div(batch).unwrap_or(0);
         let positions = (0..batch).flat_map(|_| 0..time as u32).collect();
-        TokenBatch { batch, positions, spans: spans_causal(batch, time, time).into(), tokens }
+        TokenBatch { batch, positions, types: None, spans: spans_causal(batch, time, time).into(), tokens }
     }
 
     /// Rows of documents packed one after another: attention stays inside each, and positions start
@@ -34,13 +37,53 @@ impl TokenBatch {
         assert_eq!(tokens.len(), segments.len(), "one segment a token");
         assert_eq!(tokens.len(), positions.len(), "one position a token");
         let spans = spans_segments(segments, batch, true).into();
-        TokenBatch { batch, positions: positions.into(), spans, tokens }
+        TokenBatch { batch, positions: positions.into(), types: None, spans, tokens }
     }
 
     /// Spans and positions of one's own making, for masks that the others don't cover.
     pub fn with_spans(tokens: Vec<u32>, batch: usize, positions: Vec<u32>, spans: Vec<Span>) -> Self {
         assert!(tokens.len() == positions.len() && tokens.len() == spans.len(), "one of each a token");
-        TokenBatch { batch, positions: positions.into(), spans: spans.into(), tokens }
+        TokenBatch { batch, positions: positions.into(), types: None, spans: spans.into(), tokens }
+    }
+
+    /// Sequences of any lengths side by side in one row, without padding, for an encoder: every token sees
+    /// all of its own sequence and nothing else.
+    pub fn bidirectional(sequences: &[&[u32]]) -> Self {
+        let segments: Vec<u32> =
+            (0..).zip(sequences).flat_map(|(i, s)| std::iter::repeat_n(i, s.len())).collect();
+        TokenBatch {
+            batch: 1,
+            positions: sequences.iter().flat_map(|s| 0..s.len() as u32).collect(),
+            types: None,
+            spans: spans_segments(&segments, 1, false).into(),
+            tokens: sequences.concat(),
+        }
+    }
+
+    /// The same with the type of each token: 0 in a first text, 1 in a second.
+    ///
+    /// # Panics
+    /// If there isn't one type a token.
+    #[must_use]
+    pub fn with_types(self, types: Vec<u32>) -> Self {
+        assert_eq!(types.len(), self.tokens.len(), "one type a token");
+        TokenBatch { types: Some(types.into()), ..self }
+    }
+
+    /// Checks that ids and positions are the model's.
+    fn check(&self, vocab_size: usize, max_positions: usize) -> Result<(), ModelError> {
+        if let Some(&id) = self.tokens.iter().find(|&&id| id as usize >= vocab_size) {
+            return Err(ModelError::TokenId { id, vocab_size });
+        }
+        match self.positions.iter().max().filter(|&&p| p as usize >= max_positions) {
+            Some(&position) => Err(ModelError::Context {
+                what: "the model",
+                got: position as usize + 1,
+                limit: max_positions,
+                hint: "train on shorter windows, or give the model more positions",
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Spans cut to the last `window` tokens up to each.
@@ -100,19 +143,19 @@ impl Trainable {
     /// The final hidden states, [N, C].
     pub fn hidden(&self, weights: &Weights, batch: &TokenBatch) -> Result<Tensor, ModelError> {
         let config = self.decoder.config();
-        if let Some(&id) = batch.tokens.iter().find(|&&id| id as usize >= config.vocab_size) {
-            return Err(ModelError::TokenId { id, vocab_size: config.vocab_size });
-        }
-        if let Some(&position) = batch.positions.iter().max().filter(|&&p| p as usize >= config.max_positions)
-        {
-            return Err(ModelError::Context {
-                what: "the model",
-                got: position as usize + 1,
-                limit: config.max_positions,
-                hint: "train on shorter windows, or give the model more positions",
-            });
-        }
-        self.decoder.hidden(&mut Tape { model: self, weights, batch, dropouts: 0 })
+        batch.check(config.vocab_size, config.max_positions)?;
+        let mut tape = Tape {
+            weights,
+            batch,
+            decoder: Some(self),
+            n_heads: config.n_heads,
+            head_dim: config.head_dim,
+            scale: config.attention_scale(),
+            dropout: self.dropout,
+            dropout_seed: self.dropout_seed,
+            dropouts: 0,
+        };
+        self.decoder.hidden(&mut tape)
     }
 
     /// Logits, [N, V].
@@ -135,18 +178,94 @@ impl Trainable {
     }
 }
 
+/// An encoder with what training needs beside its weights.
+#[derive(Debug)]
+pub struct TrainableEncoder {
+    encoder: Encoder,
+    /// Probability of zeroing a value where BERT has dropout; 0 turns it off.
+    pub dropout: f32,
+    /// Which values: a new seed a step gives new masks, the same seed the same ones.
+    pub dropout_seed: u64,
+}
+
+impl TrainableEncoder {
+    /// Prepares `encoder` for training, without dropout.
+    pub fn new(encoder: Encoder) -> Self {
+        TrainableEncoder { encoder, dropout: 0.0, dropout_seed: 0 }
+    }
+
+    /// The description.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// The final hidden states, [N, C].
+    pub fn hidden(&self, weights: &Weights, batch: &TokenBatch) -> Result<Tensor, ModelError> {
+        let config = self.encoder.config();
+        batch.check(config.vocab_size, config.max_positions)?;
+        let types = batch.types.iter().flat_map(|types| types.iter());
+        if let Some(kind) = types.copied().find(|&kind| kind as usize >= config.n_types) {
+            let problem = format!("token type {kind}, expected less than {}", config.n_types);
+            return Err(ModelError::Config { place: "batch".into(), problem });
+        }
+        let mut tape = Tape {
+            weights,
+            batch,
+            decoder: None,
+            n_heads: config.n_heads,
+            head_dim: config.head_dim(),
+            scale: config.attention_scale(),
+            dropout: self.dropout,
+            dropout_seed: self.dropout_seed,
+            dropouts: 0,
+        };
+        self.encoder.hidden(&mut tape)
+    }
+
+    /// `tanh(W h + b)` of each sequence's first row in `hidden`, [sequences, C], as BERT's classifiers take it.
+    ///
+    /// # Errors
+    /// If the model has no pooler.
+    pub fn pooled(
+        &self,
+        weights: &Weights,
+        batch: &TokenBatch,
+        hidden: &Tensor,
+    ) -> Result<Tensor, ModelError> {
+        let Some(pooler) = self.encoder.pooler() else {
+            let problem = "it has no pooler, which is asked for".to_owned();
+            return Err(ModelError::Config { place: "encoder".into(), problem });
+        };
+        let firsts = (0..).zip(batch.positions.iter()).filter(|(_, position)| **position == 0);
+        let firsts: Vec<u32> = firsts.map(|(row, _)| row).collect();
+        let first = nn::embedding(hidden, &firsts)?;
+        let bias = pooler.bias.map(|b| weights.get(b));
+        Ok(nn::linear(&first, weights.get(pooler.weight), bias, Some(Activation::Tanh))?)
+    }
+}
+
 struct Tape<'a> {
-    model: &'a Trainable,
     weights: &'a Weights,
     batch: &'a TokenBatch,
+    /// For rotary embeddings and sliding windows; an encoder has neither.
+    decoder: Option<&'a Trainable>,
+    n_heads: usize,
+    head_dim: usize,
+    scale: f32,
+    dropout: f32,
+    dropout_seed: u64,
     dropouts: u64,
 }
 
 impl Tape<'_> {
     /// [N, H·D] as [B, T, H, D].
-    fn heads(&self, x: &Tensor, head_dim: usize) -> Result<Tensor, ModelError> {
-        let (b, t) = (self.batch.batch(), self.batch.time());
-        Ok(x.reshape(&[b, t, x.len() / (b * t * head_dim).max(1), head_dim])?)
+    fn heads(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        let (b, t, d) = (self.batch.batch(), self.batch.time(), self.head_dim);
+        Ok(x.reshape(&[b, t, x.len() / (b * t * d).max(1), d])?)
+    }
+
+    fn window_of(&self, layer: usize) -> Option<usize> {
+        self.decoder.and_then(|model| model.decoder.config().window_of(layer))
     }
 
     /// [B, T, H, D] as [N, H·D].
@@ -166,6 +285,18 @@ impl Executor for Tape<'_> {
 
     fn embed_positions(&mut self, table: ParamId, _width: usize) -> Result<Tensor, ModelError> {
         Ok(nn::embedding(self.weights.get(table), &self.batch.positions)?)
+    }
+
+    fn embed_types(&mut self, table: ParamId, _width: usize) -> Result<Tensor, ModelError> {
+        let first;
+        let types = match &self.batch.types {
+            Some(types) => types,
+            None => {
+                first = vec![0; self.batch.tokens.len()].into();
+                &first
+            }
+        };
+        Ok(nn::embedding(self.weights.get(table), types)?)
     }
 
     fn linear(
@@ -194,28 +325,27 @@ impl Executor for Tape<'_> {
     }
 
     fn rope(&mut self, layer: usize, x: Tensor, _heads: usize) -> Result<Tensor, ModelError> {
-        let local = self.model.decoder.config().window_of(layer).is_some();
-        let table =
-            &self.model.rope.as_ref().expect("a description with RoPE has tables")[usize::from(local)];
-        let heads = self.heads(&x, self.model.decoder.config().head_dim)?;
+        let local = self.window_of(layer).is_some();
+        let tables = self.decoder.and_then(|model| model.rope.as_ref());
+        let table = &tables.expect("a description with RoPE has tables")[usize::from(local)];
+        let heads = self.heads(&x)?;
         self.rows(&nn::rope(&heads, &self.batch.positions, table)?)
     }
 
     fn attention(&mut self, layer: usize, qkv: Qkv<Tensor>) -> Result<Tensor, ModelError> {
-        let config = self.model.decoder.config();
-        let (dim, scale) = (config.head_dim, config.attention_scale());
-        let spans = &match config.window_of(layer) {
+        let scale = self.scale;
+        let spans = &match self.window_of(layer) {
             Some(window) => self.batch.windowed(window),
             None => self.batch.spans.clone(),
         };
         let mixed = match qkv {
             Qkv::Fused(qkv) => {
                 let (b, t) = (self.batch.batch(), self.batch.time());
-                let qkv = qkv.reshape(&[b, t, 3 * config.hidden_size])?;
-                nn::attention_qkv(&qkv, config.n_heads, spans, scale)?
+                let qkv = qkv.reshape(&[b, t, qkv.len() / (b * t).max(1)])?;
+                nn::attention_qkv(&qkv, self.n_heads, spans, scale)?
             }
             Qkv::Separate { q, k, v } => {
-                let (q, k, v) = (self.heads(&q, dim)?, self.heads(&k, dim)?, self.heads(&v, dim)?);
+                let (q, k, v) = (self.heads(&q)?, self.heads(&k)?, self.heads(&v)?);
                 nn::attention(&q, &k, &v, spans, scale)?
             }
         };
@@ -234,11 +364,11 @@ impl Executor for Tape<'_> {
     }
 
     fn dropout(&mut self, x: Tensor) -> Result<Tensor, ModelError> {
-        if self.model.dropout == 0.0 {
+        if self.dropout == 0.0 {
             return Ok(x);
         }
         self.dropouts += 1;
-        let seed = self.model.dropout_seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(self.dropouts);
-        Ok(x.dropout(self.model.dropout, seed)?)
+        let seed = self.dropout_seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(self.dropouts);
+        Ok(x.dropout(self.dropout, seed)?)
     }
 }
