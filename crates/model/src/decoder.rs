@@ -46,6 +46,12 @@ enum Mlp {
     Gated { gate: Linear, up: Linear, down: Linear },
 }
 
+impl AsRef<[ParamSpec]> for Decoder {
+    fn as_ref(&self) -> &[ParamSpec] {
+        &self.specs
+    }
+}
+
 impl Decoder {
     /// Describes a decoder.
     pub fn new(config: DecoderConfig) -> Result<Self, ModelError> {

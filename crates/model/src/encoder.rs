@@ -93,6 +93,12 @@ struct Block {
     mlp_norm: Norm,
 }
 
+impl AsRef<[ParamSpec]> for Encoder {
+    fn as_ref(&self) -> &[ParamSpec] {
+        &self.specs
+    }
+}
+
 impl Encoder {
     /// Describes an encoder.
     pub fn new(config: EncoderConfig) -> Result<Self, ModelError> {

@@ -86,7 +86,7 @@ fn problem(file: &Path, problem: String) -> ModelError {
     ModelError::Weights { file: file.to_owned(), problem }
 }
 
-fn read_json(path: &Path) -> Result<Value, ModelError> {
+pub(crate) fn read_json(path: &Path) -> Result<Value, ModelError> {
     serde_json::from_str(&fs_err::read_to_string(path)?).map_err(|e| ModelError::Config {
         place: path.display().to_string(),
         problem: format!("not JSON: {e}"),
@@ -94,7 +94,7 @@ fn read_json(path: &Path) -> Result<Value, ModelError> {
 }
 
 /// The folder's weight files, each with the tensors that the index promises in it: none if there is one file.
-fn weight_files(dir: &Path) -> Result<BTreeMap<PathBuf, Vec<String>>, ModelError> {
+pub(crate) fn weight_files(dir: &Path) -> Result<BTreeMap<PathBuf, Vec<String>>, ModelError> {
     let single = dir.join(SINGLE);
     if single.is_file() {
         return Ok(BTreeMap::from([(single, Vec::new())]));
@@ -129,12 +129,11 @@ fn weight_files(dir: &Path) -> Result<BTreeMap<PathBuf, Vec<String>>, ModelError
     Ok(files)
 }
 
-/// Adds a file's tensors to `found`, under the places of the decoder's specs.
-fn read_file<'a>(
-    file: &'a Path,
+/// Shows each tensor of a file: name, shape, and what is stored, or why that can't be read.
+pub(crate) fn visit_tensors(
+    file: &Path,
     expected: &[String],
-    decoder: &Decoder,
-    found: &mut HashMap<usize, (Param, &'a Path)>,
+    mut visit: impl FnMut(&str, &[usize], Result<Rows, ModelError>) -> Result<(), ModelError>,
 ) -> Result<(), ModelError> {
     let error = |text: String| problem(file, text);
     let mapped = Arc::new(FileBytes::Mapped(MappedFile::open(file)?));
@@ -143,14 +142,38 @@ fn read_file<'a>(
     if let Some(name) = expected.iter().find(|name| metadata.info(name).is_none()) {
         return Err(error(format!("no tensor {name}, which {INDEX} says is in this file")));
     }
+    let data_start = header + size_of::<u64>();
+    for (name, info) in metadata.tensors() {
+        let kind = match info.dtype {
+            Dtype::F32 => Ok(BlockType::F32),
+            Dtype::F16 => Ok(BlockType::F16),
+            Dtype::BF16 => Ok(BlockType::Bf16),
+            other => Err(error(format!("{name}: expected F32, F16 or BF16, got {other:?}"))),
+        };
+        let (start, end) = info.data_offsets;
+        let range = data_start + start..data_start + end;
+        let cols = info.shape.last().copied().unwrap_or(1);
+        let rows = kind.map(|kind| Rows::new(mapped.clone(), range, kind, cols, RowOrder::Same, false));
+        visit(&name, &info.shape, rows)?;
+    }
+    Ok(())
+}
+
+/// Adds a file's tensors to `found`, under the places of the decoder's specs.
+fn read_file<'a>(
+    file: &'a Path,
+    expected: &[String],
+    decoder: &Decoder,
+    found: &mut HashMap<usize, (Param, &'a Path)>,
+) -> Result<(), ModelError> {
+    let error = |text: String| problem(file, text);
     let config = decoder.config();
     let specs: HashMap<&str, usize> =
         decoder.specs().iter().enumerate().map(|(i, spec)| (spec.name.as_str(), i)).collect();
-    let data_start = header + size_of::<u64>();
-    for (name, info) in metadata.tensors() {
-        let Some(i) = find_spec(&specs, &name) else {
-            if is_redundant(&name, config) {
-                continue;
+    visit_tensors(file, expected, |name, shape, rows| {
+        let Some(i) = find_spec(&specs, name) else {
+            if is_redundant(name, config) {
+                return Ok(());
             }
             return Err(error(format!(
                 "tensor {name} belongs to no part of a {} of this configuration",
@@ -158,20 +181,10 @@ fn read_file<'a>(
             )));
         };
         let spec = &decoder.specs()[i];
-        if info.shape != spec.shape {
-            return Err(error(format!("{name}: expected shape {:?}, got {:?}", spec.shape, info.shape)));
+        if shape != spec.shape {
+            return Err(error(format!("{name}: expected shape {:?}, got {shape:?}", spec.shape)));
         }
-        let kind = match info.dtype {
-            Dtype::F32 => BlockType::F32,
-            Dtype::F16 => BlockType::F16,
-            Dtype::BF16 => BlockType::Bf16,
-            other => return Err(error(format!("{name}: expected F32, F16 or BF16, got {other:?}"))),
-        };
-        let (start, end) = info.data_offsets;
-        let cols = spec.shape.last().copied().unwrap_or(1);
-        let range = data_start + start..data_start + end;
-        let rows = Rows::new(mapped.clone(), range, kind, cols, RowOrder::Same, false);
-        let less = stored_less(config, spec);
+        let (rows, less) = (rows?, stored_less(config, spec));
         let param = match less == 0.0 {
             true => Param::Rows(rows),
             false => Param::Values(rows.values().into_iter().map(|x| x + less).collect()),
@@ -182,8 +195,8 @@ fn read_file<'a>(
                 first.file_name().unwrap_or_default().to_string_lossy()
             )));
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// A parameter by its name, with or without the prefix of the model class.

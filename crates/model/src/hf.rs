@@ -4,6 +4,7 @@
 //! are errors: a model that loads gives the right logits.
 
 use crate::config::{DecoderConfig, Family, Sliding};
+use crate::encoder::EncoderConfig;
 use crate::error::ModelError;
 use crate::rope_scaling::RopeScaling;
 use hearth_kernel::activation::Activation;
@@ -93,11 +94,53 @@ pub fn config_from_json(place: &str, json: &Value) -> Result<DecoderConfig, Mode
         "qwen2" => llama(&fields, Family::Qwen2),
         "qwen3" => llama(&fields, Family::Qwen3),
         "gemma3_text" => gemma3(&fields),
+        "bert" => Err(fields.error(
+            "a bert is an encoder: it embeds texts, and can't continue them\nhint: hearth embed runs it"
+                .into(),
+        )),
         other => Err(fields.error(format!(
             "model_type {other:?} isn't one that runs here\nhint: {} and mistral do",
             Family::ALL.map(Family::model_type).join(", ")
         ))),
     }?;
+    config.validate().map_err(|e| fields.error(e.to_string()))?;
+    Ok(config)
+}
+
+/// Reads the configuration of an encoder of model type `bert`; whether it has a pooler, its tensors tell.
+pub fn encoder_config_from_json(place: &str, json: &Value) -> Result<EncoderConfig, ModelError> {
+    let fields = Fields { place, json };
+    let model_type = fields.text_or("model_type", "")?;
+    if model_type != "bert" {
+        return Err(
+            fields.error(format!("model_type {model_type:?} isn't an encoder that runs here\nhint: bert is"))
+        );
+    }
+    fields.expect_flag("is_decoder", false)?;
+    fields.expect_flag("add_cross_attention", false)?;
+    let positions = fields.text_or("position_embedding_type", "absolute")?;
+    if positions != "absolute" {
+        return Err(fields.error(format!("position_embedding_type {positions:?} isn't supported")));
+    }
+    let activation = match fields.text_or("hidden_act", "gelu")? {
+        "gelu" => Activation::GeluErf,
+        "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
+        "relu" => Activation::Relu,
+        "silu" | "swish" => Activation::Silu,
+        other => return Err(fields.error(format!("hidden_act {other:?} isn't known"))),
+    };
+    let config = EncoderConfig {
+        vocab_size: fields.size("vocab_size")?,
+        hidden_size: fields.size("hidden_size")?,
+        intermediate_size: fields.size("intermediate_size")?,
+        n_layers: fields.size("num_hidden_layers")?,
+        n_heads: fields.size("num_attention_heads")?,
+        max_positions: fields.size("max_position_embeddings")?,
+        n_types: fields.size_or("type_vocab_size", 2)?,
+        norm_eps: fields.number_or("layer_norm_eps", 1e-12)?,
+        activation,
+        pooler: false,
+    };
     config.validate().map_err(|e| fields.error(e.to_string()))?;
     Ok(config)
 }

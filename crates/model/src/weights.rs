@@ -36,9 +36,9 @@ pub enum StoredType {
 impl Weights {
     /// Random weights, by the specs' [`Init`]s; the same seed gives the same bits. With
     /// `zero_residual`, projections back into the residual stream start at zero.
-    pub fn init(decoder: &Decoder, seed: u64, zero_residual: bool) -> Self {
+    pub fn init(description: &impl AsRef<[ParamSpec]>, seed: u64, zero_residual: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let tensors = decoder.specs().iter().map(|spec| {
+        let tensors = description.as_ref().iter().map(|spec| {
             let tensor = match spec.init {
                 Init::Zeros => Tensor::zeros(&spec.shape),
                 Init::Ones => Tensor::ones(&spec.shape),
@@ -50,20 +50,20 @@ impl Weights {
         Weights { tensors: tensors.collect() }
     }
 
-    /// Weights given in the order of `decoder.specs()`.
+    /// Weights given in the order of the description's parameters.
     ///
     /// # Errors
     /// If a tensor's shape isn't its spec's.
-    pub fn from_tensors(decoder: &Decoder, tensors: Vec<Tensor>) -> Result<Self, ModelError> {
+    pub fn from_tensors(
+        description: &impl AsRef<[ParamSpec]>,
+        tensors: Vec<Tensor>,
+    ) -> Result<Self, ModelError> {
         let problem = |problem| ModelError::Config { place: "weights".into(), problem };
-        if tensors.len() != decoder.specs().len() {
-            return Err(problem(format!(
-                "expected {} tensors, got {}",
-                decoder.specs().len(),
-                tensors.len()
-            )));
+        let specs = description.as_ref();
+        if tensors.len() != specs.len() {
+            return Err(problem(format!("expected {} tensors, got {}", specs.len(), tensors.len())));
         }
-        for (spec, tensor) in decoder.specs().iter().zip(&tensors) {
+        for (spec, tensor) in specs.iter().zip(&tensors) {
             if tensor.shape() != spec.shape {
                 let got = tensor.shape();
                 return Err(problem(format!("{}: expected shape {:?}, got {got:?}", spec.name, spec.shape)));

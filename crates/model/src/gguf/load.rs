@@ -25,6 +25,10 @@ const ARCHITECTURES: [(&str, Family); 5] = [
 /// The tensor of what each rotary frequency is divided by.
 pub(super) const DIVISORS: &str = "rope_freqs.weight";
 
+/// What is wrong with an encoder where a decoder is wanted.
+const ENCODER: &str =
+    "a bert is an encoder: it embeds texts, and can't continue them\nhint: hearth embed runs it";
+
 /// A decoder in a GGUF file.
 #[derive(Debug)]
 pub struct GgufModel {
@@ -97,7 +101,7 @@ impl Source for GgufModel {
     }
 }
 
-fn problem(file: &Gguf, problem: String) -> ModelError {
+pub(super) fn problem(file: &Gguf, problem: String) -> ModelError {
     ModelError::Weights { file: file.path().to_owned(), problem }
 }
 
@@ -165,6 +169,9 @@ pub(super) fn gguf_name(family: Family, name: &str) -> String {
 
 fn config(file: &Gguf) -> Result<DecoderConfig, ModelError> {
     let name: &str = file.get("general.architecture")?;
+    if name == super::GgufEncoder::ARCHITECTURE {
+        return Err(problem(file, ENCODER.into()));
+    }
     let Some(&(_, family)) = ARCHITECTURES.iter().find(|(known, _)| *known == name) else {
         let known = ARCHITECTURES.map(|(name, _)| name).join(", ");
         return Err(problem(file, format!("architecture {name:?} doesn't run here\nhint: {known} do")));

@@ -40,6 +40,7 @@
 //! ```
 
 mod cursor;
+mod encoder;
 mod get;
 mod load;
 mod mix;
@@ -52,6 +53,7 @@ mod types;
 mod value;
 mod writer;
 
+pub use encoder::GgufEncoder;
 pub use get::FromValue;
 pub use load::GgufModel;
 pub use mix::Mix;

@@ -1,0 +1,161 @@
+//! An encoder out of a Hugging Face folder: `config.json` of model type `bert`, or, where that file says
+//! nothing of the architecture, the shapes of the tensors.
+
+use crate::encoder::{Encoder, EncoderConfig};
+use crate::error::ModelError;
+use crate::folder::{read_json, visit_tensors, weight_files};
+use crate::hf::encoder_config_from_json;
+use crate::weights::Weights;
+use hearth_kernel::activation::Activation;
+use hearth_tensor::Tensor;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Heads of published BERTs by their hidden size, for folders that don't say: MiniLM, TinyBERT, and those of
+/// Turc et al. 2019, Devlin et al. 2019.
+const HEADS: [(usize, usize); 7] =
+    [(128, 2), (256, 4), (312, 12), (384, 12), (512, 8), (768, 12), (1024, 16)];
+
+/// What the classes over `BertModel` put in front of its names.
+const PREFIX: &str = "bert.";
+
+/// An encoder of a folder.
+#[derive(Debug)]
+pub struct EncoderFolder {
+    /// The description.
+    pub encoder: Encoder,
+    /// Its parameters.
+    pub weights: Weights,
+    /// Whether `config.json` doesn't say what the model is, so that its sizes are those of its tensors, and its
+    /// number of heads is that of published models of this width.
+    pub guessed: bool,
+}
+
+impl EncoderFolder {
+    /// Whether a folder's `config.json` is that of an encoder, or says nothing of the architecture.
+    ///
+    /// # Errors
+    /// If the file isn't there, or isn't JSON.
+    pub fn is_encoder(dir: &Path) -> Result<bool, ModelError> {
+        let json = config_of(dir)?;
+        Ok(json.get("model_type").is_none_or(|kind| kind == "bert"))
+    }
+
+    /// Opens a folder.
+    ///
+    /// # Errors
+    /// If a file is missing or isn't what it should be, or if nothing says how many heads there are.
+    pub fn open(dir: &Path) -> Result<Self, ModelError> {
+        let json = config_of(dir)?;
+        let mut found = Found::read(dir)?;
+        let guessed = json.get("model_type").is_none();
+        let mut config = match guessed {
+            true => found.config(dir)?,
+            false => encoder_config_from_json(&dir.join("config.json").display().to_string(), &json)?,
+        };
+        config.pooler = found.tensors.contains_key("pooler.dense.weight");
+        let encoder = Encoder::new(config)?;
+        let mut tensors = Vec::with_capacity(encoder.specs().len());
+        for spec in encoder.specs() {
+            let missing = || format!("no tensor {}, expected shape {:?}", spec.name, spec.shape);
+            let tensor = found.tensors.remove(&spec.name).ok_or_else(|| found.problem(missing()))?;
+            if tensor.shape() != spec.shape {
+                let got = tensor.shape();
+                let name = &spec.name;
+                return Err(found.problem(format!("{name}: expected shape {:?}, got {got:?}", spec.shape)));
+            }
+            tensors.push(tensor);
+        }
+        if let Some(name) = found.tensors.keys().find(|name| !is_head(name)) {
+            return Err(found.problem(format!("tensor {name} belongs to no part of a bert")));
+        }
+        let weights = Weights::from_tensors(&encoder, tensors)?;
+        Ok(EncoderFolder { encoder, weights, guessed })
+    }
+}
+
+fn config_of(dir: &Path) -> Result<Value, ModelError> {
+    let path = dir.join("config.json");
+    match path.is_file() {
+        true => read_json(&path),
+        false => Err(ModelError::NotAModel { folder: dir.to_owned(), missing: "config.json" }),
+    }
+}
+
+/// Heads of other tasks, which the hidden states don't need.
+fn is_head(name: &str) -> bool {
+    ["cls.", "classifier.", "qa_outputs."].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// All tensors of a folder but what carries nothing, without the prefix.
+struct Found {
+    file: PathBuf,
+    tensors: HashMap<String, Tensor>,
+}
+
+impl Found {
+    fn read(dir: &Path) -> Result<Self, ModelError> {
+        let files = weight_files(dir)?;
+        let file = files.keys().next().cloned().unwrap_or_else(|| dir.to_owned());
+        let mut found = Found { file, tensors: HashMap::new() };
+        for (file, expected) in &files {
+            visit_tensors(file, expected, |name, shape, rows| {
+                let bare = name.strip_prefix(PREFIX).unwrap_or(name);
+                if bare == "embeddings.position_ids" || is_head(bare) {
+                    return Ok(());
+                }
+                let tensor = Tensor::from_vec(rows?.values(), shape)?;
+                if found.tensors.insert(bare.to_owned(), tensor).is_some() {
+                    let problem = format!("tensor {bare} is there with and without {PREFIX}");
+                    return Err(ModelError::Weights { file: file.clone(), problem });
+                }
+                Ok(())
+            })?;
+        }
+        Ok(found)
+    }
+
+    fn problem(&self, problem: String) -> ModelError {
+        ModelError::Weights { file: self.file.clone(), problem }
+    }
+
+    /// The sizes that the tensors' shapes tell.
+    fn config(&self, dir: &Path) -> Result<EncoderConfig, ModelError> {
+        let shape = |name: &str| match self.tensors.get(name).map(Tensor::shape) {
+            Some(&[rows, cols]) => Ok((rows, cols)),
+            _ => Err(ModelError::Config {
+                place: dir.join("config.json").display().to_string(),
+                problem: format!(
+                    "model_type is missing, and the tensors aren't a bert's: there is no matrix {name}\n\
+                     hint: put the config.json of the model itself there"
+                ),
+            }),
+        };
+        let (vocab_size, hidden_size) = shape("embeddings.word_embeddings.weight")?;
+        let known = HEADS.iter().find(|(width, _)| *width == hidden_size);
+        let Some(&(_, n_heads)) = known else {
+            return Err(ModelError::Config {
+                place: dir.join("config.json").display().to_string(),
+                problem: format!(
+                    "model_type and num_attention_heads are missing; the tensors tell all sizes but the number \
+                     of heads, and no published bert of width {hidden_size} is known here\nhint: add \
+                     \"model_type\": \"bert\" and the sizes, as transformers writes them"
+                ),
+            });
+        };
+        let block = |i: usize| format!("encoder.layer.{i}.intermediate.dense.weight");
+        Ok(EncoderConfig {
+            vocab_size,
+            hidden_size,
+            intermediate_size: shape(&block(0))?.0,
+            n_layers: (0..).take_while(|&i| self.tensors.contains_key(&block(i))).count(),
+            n_heads,
+            max_positions: shape("embeddings.position_embeddings.weight")?.0,
+            n_types: shape("embeddings.token_type_embeddings.weight")?.0,
+            norm_eps: 1e-12,
+            activation: Activation::GeluErf,
+            pooler: false,
+        })
+    }
+}
