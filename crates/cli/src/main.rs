@@ -10,7 +10,7 @@ mod terminal;
 mod training;
 
 use clap::{Args, Parser, Subcommand};
-use commands::{bench, chat, convert, doctor, eval, generate, get, pretrain, quickstart, tokenizer};
+use commands::{bench, chat, convert, doctor, embed, eval, generate, get, pretrain, quickstart, tokenizer};
 use std::process::ExitCode;
 use terminal::Terminal;
 
@@ -49,6 +49,7 @@ enum Command {
     Pretrain(pretrain::Pretrain),
     Generate(generate::Generate),
     Chat(chat::Chat),
+    Embed(embed::Embed),
     Eval(eval::Eval),
     Convert(convert::Convert),
     Quantize(convert::Quantize),
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         Command::Pretrain(command) => command.run(&terminal, seed),
         Command::Generate(command) => command.run(&terminal, seed),
         Command::Chat(command) => command.run(&terminal, seed),
+        Command::Embed(command) => command.run(&terminal),
         Command::Eval(command) => command.run(&terminal),
         Command::Convert(command) => command.run(&terminal),
         Command::Quantize(command) => command.run(&terminal),

@@ -115,6 +115,16 @@ pub enum EngineError {
         position: usize,
     },
 
+    /// An embedding isn't a vector of numbers.
+    #[error(
+        "the vector of text {} isn't finite numbers\nhint: the model's weights are damaged, or its training \
+         diverged", text + 1
+    )]
+    VectorNotFinite {
+        /// Its index among those that were given.
+        text: usize,
+    },
+
     /// Every token is ruled out.
     #[error(
         "no token is left to choose at position {position}\nhint: raise no_repeat_ngram (or set it to 0), or \
@@ -158,7 +168,10 @@ impl EngineError {
         match self {
             Self::Io(error) | Self::Model(ModelError::Io(error)) => missing(error),
             Self::Tokenizer(error) => error.is_input_error(),
-            Self::Model(ModelError::Tensor(_)) | Self::NotFinite { .. } | Self::Interrupted => false,
+            Self::Model(ModelError::Tensor(_)) | Self::NotFinite { .. } | Self::VectorNotFinite { .. } => {
+                false
+            }
+            Self::Interrupted => false,
             _ => true,
         }
     }

@@ -25,10 +25,12 @@
 #![forbid(unsafe_code)]
 
 mod convert;
+mod embed;
 mod engine;
 mod error;
 mod generate;
 mod gguf;
+mod pooling;
 mod sampler;
 mod score;
 mod special;
@@ -37,11 +39,14 @@ mod stream;
 mod template;
 
 pub use convert::{Divergence, ImportanceMap, ModelFiles};
+pub use embed::{EmbedOptions, Embedder, Embeddings};
 pub use engine::Engine;
 pub use error::{EngineError, Result};
 pub use generate::{Completion, Event, FinishReason, Prompt, Request, Timings};
+pub use hearth_kernel::quant::BlockType;
 pub use hearth_model::gguf::Mix;
 pub use hearth_model::{CacheType, StoredType};
+pub use pooling::Pooling;
 pub use sampler::{Sampler, Sampling};
 pub use score::{Score, ScoreProgress};
 pub use special::SpecialRules;

@@ -80,15 +80,38 @@ struct TokenizerFile {
 
 /// The special token that a post-processor puts first.
 fn first_of_template(tokenizer: &Tokenizer) -> Option<u32> {
+    template(tokenizer)?.0.first().copied()
+}
+
+/// The special tokens that `tokenizer.json` puts before and after a text; none where it puts none.
+pub(crate) fn frame(tokenizer: &Tokenizer) -> (Vec<u32>, Vec<u32>) {
+    template(tokenizer).unwrap_or_default()
+}
+
+fn template(tokenizer: &Tokenizer) -> Option<(Vec<u32>, Vec<u32>)> {
     let json = tokenizer.json();
-    // Most tokenizers have none; looking for the word spares parsing megabytes of vocabulary.
-    if !json.contains("TemplateProcessing") {
+    // Most tokenizers have none; looking for the words spares parsing megabytes of vocabulary.
+    if !["TemplateProcessing", "BertProcessing", "RobertaProcessing"].iter().any(|kind| json.contains(kind)) {
         return None;
     }
     let processor = serde_json::from_str::<TokenizerFile>(json).ok()?.post_processor?;
     let parts = processor.get("processors").and_then(Value::as_array);
-    let template = std::iter::once(&processor)
-        .chain(parts.into_iter().flatten())
-        .find(|part| part["type"] == "TemplateProcessing")?;
-    tokenizer.id_of(template.pointer("/single/0/SpecialToken/id")?.as_str()?)
+    for part in std::iter::once(&processor).chain(parts.into_iter().flatten()) {
+        let id = |token: &Value| tokenizer.id_of(token.as_str()?);
+        match part["type"].as_str() {
+            Some("BertProcessing" | "RobertaProcessing") => {
+                return Some((vec![id(&part["cls"][0])?], vec![id(&part["sep"][0])?]));
+            }
+            Some("TemplateProcessing") => {
+                let pieces = part["single"].as_array()?;
+                let text = pieces.iter().position(|piece| piece.get("Sequence").is_some())?;
+                let ids = |pieces: &[Value]| -> Option<Vec<u32>> {
+                    pieces.iter().map(|p| id(&p["SpecialToken"]["id"])).collect()
+                };
+                return Some((ids(&pieces[..text])?, ids(&pieces[text + 1..])?));
+            }
+            _ => {}
+        }
+    }
+    None
 }

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod chat;
 pub mod convert;
 pub mod doctor;
+pub mod embed;
 pub mod eval;
 pub mod generate;
 pub mod get;

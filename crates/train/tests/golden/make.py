@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 import transformers
 
+import encoder
 import models
 import muon
 import ops
@@ -52,6 +53,7 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
     noise = "".join(models.write(name, FOLDER) for name in models.BUILDERS)
     models.write_masks(FOLDER)
+    encoder.write(FOLDER / "bert")
     muon.write(FOLDER / "muon.safetensors")
     ops.write(FOLDER / "ops.safetensors")
     update_readme("| file | quantity | rounding noise |\n|---|---|---|\n" + noise)

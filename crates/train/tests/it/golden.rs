@@ -4,8 +4,9 @@
 use hearth_kernel::attention::Span;
 use hearth_kernel::muon::{Muon, MuonMatrix, muon_step};
 use hearth_model::executor::ParamSpec;
-use hearth_model::tape::{TokenBatch, Trainable};
-use hearth_model::{Feed, Logits, Runner, load_folder};
+use hearth_model::tape::{TokenBatch, Trainable, TrainableEncoder};
+use hearth_model::{EncoderFolder, EncoderRunner, Feed, Logits, Runner, load_folder};
+use hearth_tensor::Tensor;
 use hearth_tensor::nn::CrossEntropyOptions;
 use hearth_train::optimizer::{Optimizer, OptimizerKind, OptimizerSettings};
 use safetensors::tensor::{Dtype, SafeTensors};
@@ -243,5 +244,39 @@ fn muon_and_normuon_step_as_their_definitions_say() {
                 close("row_squares", &row_squares, &at("row_squares.3"), 1e-5);
             }
         }
+    }
+}
+
+#[test]
+fn bert_encodes_and_learns_as_in_pytorch() {
+    let expected = Golden::read("bert/golden.safetensors");
+    let folder = EncoderFolder::open(&golden("bert")).expect("transformers' folder opens");
+    let (encoder, weights) = (folder.encoder, folder.weights);
+    let ids = expected.ids("input_ids");
+    let sequences = [&ids[..24], &ids[24..]];
+
+    let mut runner = EncoderRunner::new(encoder.clone(), &weights, None).expect("a runner");
+    let first_type = expected.floats("first_type.hidden");
+    close("planned", runner.run(&sequences).expect("runs"), &first_type, 1e-5);
+    let model = TrainableEncoder::new(encoder);
+    let batch = TokenBatch::bidirectional(&sequences);
+    let hidden = model.hidden(&weights, &batch).expect("runs");
+    close("without types", hidden.data(), &first_type, 1e-5);
+
+    let batch = batch.with_types(expected.ids("token_type_ids"));
+    let hidden = model.hidden(&weights, &batch).expect("runs");
+    close("hidden", hidden.data(), &expected.floats("hidden"), 1e-5);
+    let pooled = model.pooled(&weights, &batch, &hidden).expect("a pooler");
+    close("pooled", pooled.data(), &expected.floats("pooled"), 1e-5);
+    let probe =
+        |name: &str, like: &Tensor| Tensor::from_vec(expected.floats(name), like.shape()).expect("fits");
+    let weighed = hidden.mul(&probe("probe", &hidden)).expect("one shape").sum();
+    let loss = weighed.add(&pooled.mul(&probe("pooled_probe", &pooled)).expect("one shape").sum());
+    loss.expect("scalars").backward().expect("gradients");
+    for (spec, tensor) in model.encoder().specs().iter().zip(weights.tensors()) {
+        let gradient = tensor.grad().unwrap_or_else(|| panic!("{} has no gradient", spec.name));
+        let wanted = expected.floats(&format!("grad.{}", spec.name));
+        // The sum of 1,776 values weighed by numbers near one, so larger than the mean losses above.
+        close(&spec.name, gradient.data(), &wanted, 1e-4);
     }
 }

@@ -1,0 +1,304 @@
+//! Texts to vectors: an encoder's or a decoder's hidden states, pooled to one vector a text.
+
+use crate::convert::ModelFiles;
+use crate::error::{EngineError, Result};
+use crate::gguf;
+use crate::pooling::{Pooling, PoolingRules};
+use crate::special::frame;
+use hearth_kernel::quant::BlockType;
+use hearth_model::gguf::{Gguf, GgufEncoder};
+use hearth_model::runner::MAX_ROWS;
+use hearth_model::{EncoderFolder, EncoderRunner, Feed, Logits, Runner};
+use hearth_tokenizer::Tokenizer;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// What a model's files leave open, or a caller wants otherwise.
+#[derive(Clone, Debug)]
+pub struct EmbedOptions {
+    /// How tokens become one vector; the files' way if none is given.
+    pub pooling: Option<Pooling>,
+    /// Whether vectors get length 1; as the files say if none is given, and yes where they don't.
+    pub normalize: Option<bool>,
+    /// The type that an encoder's matrices are multiplied in: as stored, or `F32`, or blocks such as `Q8_0`.
+    pub weight_type: Option<BlockType>,
+    /// Most texts in one pass.
+    pub batch: usize,
+}
+
+impl Default for EmbedOptions {
+    fn default() -> Self {
+        EmbedOptions { pooling: None, normalize: None, weight_type: None, batch: 32 }
+    }
+}
+
+/// Vectors of some texts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Embeddings {
+    /// One vector a text, in the texts' order.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens that went through the model.
+    pub tokens: usize,
+    /// Texts that were longer than the model takes, and were cut.
+    pub truncated: usize,
+}
+
+/// A model that embeds, with its tokenizer.
+#[derive(Debug)]
+pub struct Embedder {
+    model: Model,
+    tokenizer: Tokenizer,
+    rules: PoolingRules,
+    pooling: Pooling,
+    normalize: bool,
+    batch: usize,
+    /// Put before and after each text.
+    frame: (Vec<u32>, Vec<u32>),
+    max_tokens: usize,
+    notes: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Model {
+    Encoder(Box<EncoderRunner>),
+    Decoder(Box<Runner>),
+}
+
+impl Embedder {
+    /// Opens a model: a GGUF file, or a folder in the layout of Hugging Face or sentence-transformers.
+    ///
+    /// # Errors
+    /// If a file is missing or isn't what it should be, or asks for something that isn't done here.
+    pub fn open(path: &Path, options: &EmbedOptions) -> Result<Self> {
+        let place = path.display().to_string();
+        if path.is_file() {
+            let file = Gguf::open(path)?;
+            if file.get::<&str>("general.architecture")? != GgufEncoder::ARCHITECTURE {
+                return Self::decoder(path, PoolingRules::of_gguf(&file)?, options);
+            }
+            let model = GgufEncoder::new(file)?;
+            let (tokenizer, _) = gguf::tokenizer(model.file())?;
+            let rules = PoolingRules::of_gguf(model.file())?;
+            let runner = EncoderRunner::new(model.encoder().clone(), &model, options.weight_type)?;
+            return Self::encoder(&place, runner, tokenizer, rules, options);
+        }
+        let rules = PoolingRules::of_folder(path)?;
+        if !EncoderFolder::is_encoder(path)? {
+            return Self::decoder(path, rules, options);
+        }
+        let folder = EncoderFolder::open(path)?;
+        let tokenizer = Tokenizer::from_folder(path)?;
+        let runner = EncoderRunner::new(folder.encoder, &folder.weights, options.weight_type)?;
+        let mut embedder = Self::encoder(&place, runner, tokenizer, rules, options)?;
+        if let (true, Model::Encoder(runner)) = (folder.guessed, &embedder.model) {
+            let config = runner.encoder().config();
+            embedder.notes.push(format!(
+                "{place}: config.json doesn't describe the model; taken from its tensors: a bert of width {}, and \
+                 by that width {} heads",
+                config.hidden_size, config.n_heads
+            ));
+        }
+        Ok(embedder)
+    }
+
+    fn encoder(
+        place: &str,
+        runner: EncoderRunner,
+        tokenizer: Tokenizer,
+        rules: PoolingRules,
+        options: &EmbedOptions,
+    ) -> Result<Self> {
+        let (entries, model) = (tokenizer.vocab_size(), runner.encoder().config().vocab_size);
+        if entries > model {
+            return Err(EngineError::VocabularyMismatch {
+                place: place.to_owned(),
+                tokenizer: entries,
+                model,
+            });
+        }
+        let mut frame = frame(&tokenizer);
+        if frame.0.is_empty() {
+            // BERT's own tokens, where the files don't say what surrounds a text.
+            let id = |token: &str| tokenizer.id_of(token).into_iter().collect();
+            frame = (id("[CLS]"), id("[SEP]"));
+        }
+        let positions = runner.encoder().config().max_positions;
+        let pooling = options.pooling.or(rules.pooling).unwrap_or(Pooling::Mean);
+        Ok(Self::assemble(
+            Model::Encoder(Box::new(runner)),
+            tokenizer,
+            frame,
+            rules,
+            pooling,
+            positions,
+            options,
+        ))
+    }
+
+    fn decoder(path: &Path, rules: PoolingRules, options: &EmbedOptions) -> Result<Self> {
+        if options.weight_type.is_some() {
+            let problem = "the type of weights can be chosen for encoders only\nhint: hearth quantize writes a \
+                           decoder in another type";
+            return Err(EngineError::BadFile { path: path.to_owned(), problem: problem.to_owned() });
+        }
+        let ModelFiles { decoder, source, tokenizer, special, .. } = ModelFiles::open(path)?;
+        let runner = Runner::new(decoder, source.as_ref())?;
+        let mut frame = frame(&tokenizer);
+        if frame.0.is_empty() {
+            frame.0.extend(special.prepend.or(special.start));
+        }
+        let positions = runner.decoder().config().max_positions;
+        let pooling = options.pooling.or(rules.pooling).unwrap_or(Pooling::Last);
+        Ok(Self::assemble(
+            Model::Decoder(Box::new(runner)),
+            tokenizer,
+            frame,
+            rules,
+            pooling,
+            positions,
+            options,
+        ))
+    }
+
+    fn assemble(
+        model: Model,
+        tokenizer: Tokenizer,
+        frame: (Vec<u32>, Vec<u32>),
+        rules: PoolingRules,
+        pooling: Pooling,
+        positions: usize,
+        options: &EmbedOptions,
+    ) -> Self {
+        let max_tokens = rules.max_tokens.unwrap_or(positions).min(positions);
+        let normalize = options.normalize.unwrap_or(rules.normalize);
+        let batch = options.batch.max(1);
+        Embedder { model, tokenizer, rules, pooling, normalize, batch, frame, max_tokens, notes: Vec::new() }
+    }
+
+    /// Length of a vector.
+    pub fn dim(&self) -> usize {
+        match &self.model {
+            Model::Encoder(runner) => runner.encoder().config().hidden_size,
+            Model::Decoder(runner) => runner.decoder().config().hidden_size,
+        }
+    }
+
+    /// How tokens become one vector.
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
+    /// Most tokens of a text, with those around it.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// What had to be assumed about the model, in sentences for the user.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Embeds texts. A text's vector doesn't depend on the others. `go_on` hears how many texts are done.
+    ///
+    /// # Errors
+    /// If a vector isn't finite, or the caller breaks off.
+    pub fn embed(
+        &mut self,
+        texts: &[&str],
+        mut go_on: impl FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Embeddings> {
+        let (sequences, truncated) = self.sequences(texts)?;
+        let tokens = sequences.iter().map(Vec::len).sum();
+        // Texts of like length go together, so that passes are evenly filled.
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_by_key(|&i| std::cmp::Reverse(sequences[i].len()));
+        let mut vectors = vec![Vec::new(); texts.len()];
+        let mut done = 0;
+        while done < order.len() {
+            let pass = self.pass_of(&order[done..], &sequences);
+            self.run(&order[done..done + pass], &sequences, &mut vectors)?;
+            done += pass;
+            if go_on(done).is_break() {
+                return Err(EngineError::Interrupted);
+            }
+        }
+        if let Some(at) = vectors.iter().position(|vector| vector.iter().any(|x| !x.is_finite())) {
+            return Err(EngineError::VectorNotFinite { text: at });
+        }
+        Ok(Embeddings { vectors, tokens, truncated })
+    }
+
+    /// The ids of each text with what surrounds it, and how many texts were cut.
+    fn sequences(&self, texts: &[&str]) -> Result<(Vec<Vec<u32>>, usize)> {
+        let lowered: Vec<String>;
+        let lowered_texts: Vec<&str>;
+        let texts = if self.rules.lowercase {
+            lowered = texts.iter().map(|text| text.to_lowercase()).collect();
+            lowered_texts = lowered.iter().map(String::as_str).collect();
+            &lowered_texts
+        } else {
+            texts
+        };
+        let (before, after) = &self.frame;
+        let room = self.max_tokens.saturating_sub(before.len() + after.len());
+        let mut truncated = 0;
+        let mut sequences = self.tokenizer.encode_batch(texts)?;
+        for ids in &mut sequences {
+            truncated += usize::from(ids.len() > room);
+            ids.truncate(room);
+            ids.splice(0..0, before.iter().copied());
+            ids.extend(after);
+            if ids.is_empty() {
+                return Err(EngineError::EmptyPrompt);
+            }
+        }
+        Ok((sequences, truncated))
+    }
+
+    /// How many of the next texts go through the model together.
+    fn pass_of(&self, order: &[usize], sequences: &[Vec<u32>]) -> usize {
+        let Model::Encoder(runner) = &self.model else { return 1 };
+        let mut rows = 0;
+        let fits = |&&i: &&usize| {
+            rows += sequences[i].len();
+            rows <= runner.max_rows()
+        };
+        order.iter().take(self.batch).take_while(fits).count().max(1)
+    }
+
+    fn run(&mut self, texts: &[usize], sequences: &[Vec<u32>], vectors: &mut [Vec<f32>]) -> Result<()> {
+        let (c, pooling, normalize) = (self.dim(), self.pooling, self.normalize);
+        match &mut self.model {
+            Model::Encoder(runner) => {
+                let rows: Vec<&[u32]> = texts.iter().map(|&i| sequences[i].as_slice()).collect();
+                let mut hidden = runner.run(&rows)?;
+                for (&i, row) in texts.iter().zip(&rows) {
+                    let (own, rest) = hidden.split_at(row.len() * c);
+                    vectors[i] = pooling.pool(own, c);
+                    hidden = rest;
+                }
+            }
+            Model::Decoder(runner) => {
+                for &i in texts {
+                    let mut sequence = runner.sequence(sequences[i].len())?;
+                    let mut all = Vec::with_capacity(sequences[i].len() * c);
+                    for tokens in sequences[i].chunks(MAX_ROWS) {
+                        runner.run(&mut [Feed { sequence: &mut sequence, tokens, logits: Logits::None }])?;
+                        all.extend_from_slice(runner.hidden());
+                    }
+                    vectors[i] = pooling.pool(&all, c);
+                }
+            }
+        }
+        if normalize {
+            texts.iter().for_each(|&i| to_length_one(&mut vectors[i]));
+        }
+        Ok(())
+    }
+}
+
+/// Divides by the length, as `torch.nn.functional.normalize` does.
+fn to_length_one(vector: &mut [f32]) {
+    let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt().max(1e-12);
+    vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+}
