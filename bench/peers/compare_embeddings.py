@@ -1,7 +1,7 @@
 """Hearth against sentence-transformers, in turn: `compare_embeddings.py --hearth BINARY --text FILE MODEL`.
 
-MODEL is a folder that both open, FILE has a text a line or is JSONL with a field `text`. The first 1,000 texts of 20
-to 40 words are embedded in batches of 32 on two threads (peer, Hearth in f32, Hearth in int8, …), and 100 texts one at
+MODEL is a folder that both open, FILE has a text a line or is JSONL with a field `text`. The first 1,000 texts of 16
+to 30 words are embedded in batches of 32 on two threads (peer, Hearth in f32, Hearth in int8, …), and 100 texts one at
 a time, Hearth's through a pipe. It ends with an error unless vectors in f32 are equal to 1e-4 and those in int8 have a
 cosine of at least 0.999. Writes `bench/results/DATE-embeddings-COMMIT.json` and rows of `bench/results/embeddings.md`.
 """
@@ -24,7 +24,7 @@ from machine import commit, cpu_model
 
 RESULTS = Path(__file__).parents[1] / "results"
 TEXTS, QUERIES, BATCH, THREADS = 1000, 100, 32, 2
-WORDS = range(20, 41)
+WORDS = range(16, 31)
 HEADER = (
     "| date | model | what | rounds | sentence-transformers | Hearth | ratio (least–greatest) | machine | commit |\n"
     "|---|---|---|---|---|---|---|---|---|\n"
