@@ -10,12 +10,14 @@ mod python;
 use crate::error::{EngineError, Result};
 use guard::{Mask, Specials};
 use hearth_tokenizer::Tokenizer;
+use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, context};
-use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Steps that a rendering may take: some tenths of a second, many times what a long chat needs.
+/// What a rendering may take: a unit a step, and one for 64 bytes of data that it makes. So it ends within
+/// some tenths of a second and in 128 MB, many times what a long chat needs.
 const FUEL: u64 = 2_000_000;
 /// Blocks, macros and expressions within each other.
 const DEPTH: usize = 200;
@@ -27,7 +29,7 @@ const REPEATS: usize = 4;
 const NAME: &str = "chat template";
 
 /// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Who speaks: `system`, `user`, `assistant` or another name that the template knows.
     pub role: String,
@@ -125,8 +127,8 @@ impl ChatTemplate {
     pub fn new(source: &str, special: Vec<String>, tokens: Vec<(String, String)>) -> Result<Self> {
         let source = python::without_generation_tags(source);
         let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|error| explain(&error))?);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
@@ -196,9 +198,12 @@ impl ChatTemplate {
     fn run(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let now = self.now.unwrap_or_else(seconds_since_1970);
         let strftime = Value::from_function(move |format: String| python::strftime(&format, now));
-        let tokens: Value = self.tokens.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let tokens: BTreeMap<String, String> = self.tokens.iter().cloned().collect();
+        let tokens = Value::from(tokens);
+        let turn = |message: &Message| context! { role => message.role.as_str(), content => message.content.as_str() };
+        let turns: Value = messages.iter().map(turn).collect();
         let given = context! {
-            messages, add_generation_prompt, strftime_now => strftime, tools => (), documents => (), ..tokens
+            messages => turns, add_generation_prompt, strftime_now => strftime, tools => (), documents => (), ..tokens
         };
         let most = messages.iter().map(|message| message.content.len()).sum::<usize>() * REPEATS;
         let mut output = Bounded { bytes: Vec::new(), most: OUTPUT_BYTES.saturating_add(most) };
@@ -253,7 +258,9 @@ fn explain(error: &Error) -> EngineError {
     }
     let problem = match error.kind() {
         ErrorKind::OutOfFuel => {
-            format!("the template takes more than {FUEL} steps; it may run in a circle")
+            format!(
+                "the template takes more than {FUEL} steps or 64 times as many bytes; it may run in a circle"
+            )
         }
         kind if detail.is_empty() => kind.to_string(),
         kind => format!("{kind}: {detail}"),

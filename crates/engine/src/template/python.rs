@@ -1,5 +1,6 @@
 //! What chat templates expect of Python: how values are written, JSON, dates.
 
+use super::{Bounded, OUTPUT_BYTES};
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Output, State, Value};
 use serde::Serialize;
@@ -7,7 +8,11 @@ use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use std::io;
 
 /// Writes a value as Python's `str` does where the two differ.
-pub(super) fn write_value(out: &mut Output<'_>, state: &State<'_, '_>, value: &Value) -> Result<(), Error> {
+pub(super) fn write_value(
+    out: &mut Output<'_>,
+    state: &mut State<'_, '_>,
+    value: &Value,
+) -> Result<(), Error> {
     match value.kind() {
         ValueKind::None => Ok(out.write_str("None")?),
         ValueKind::Bool => Ok(out.write_str(if value.is_true() { "True" } else { "False" })?),
@@ -19,18 +24,19 @@ pub(super) fn write_value(out: &mut Output<'_>, state: &State<'_, '_>, value: &V
 /// that nothing is escaped for HTML.
 pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
-    let mut bytes = Vec::new();
+    // What it returns is charged for, but only once it is there: lists of lists grow in a few steps.
+    let mut json = Bounded { bytes: Vec::new(), most: OUTPUT_BYTES };
     let done = match indent {
-        None => value.serialize(&mut Serializer::with_formatter(&mut bytes, OneLine)),
+        None => value.serialize(&mut Serializer::with_formatter(&mut json, OneLine)),
         Some(indent) => {
             let indent = " ".repeat(indent.min(16));
             let formatter = PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut Serializer::with_formatter(&mut bytes, formatter))
+            value.serialize(&mut Serializer::with_formatter(&mut json, formatter))
         }
     };
     let failed = |problem: String| Error::new(ErrorKind::BadSerialization, problem);
     done.map_err(|error| failed(error.to_string()))?;
-    String::from_utf8(bytes).map_err(|error| failed(error.to_string()))
+    String::from_utf8(json.bytes).map_err(|error| failed(error.to_string()))
 }
 
 /// JSON on one line with Python's spaces.

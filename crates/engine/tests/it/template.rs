@@ -171,7 +171,20 @@ fn templates_that_run_on_are_stopped() {
     fails("{% macro again(n) %}{{ again(n + 1) }}{% endmacro %}{{ again(0) }}", &["recursion"]);
     fails(&format!("{{{{ {}1{} }}}}", "(".repeat(2000), ")".repeat(2000)), &["recursion"]);
     let double = "{% set ns.x = ns.x ~ ns.x %}";
-    fails(&format!("{{% set ns = namespace(x='ab') %}}{}{{{{ ns.x }}}}", double.repeat(26)), &["grows"]);
+    let doubled = |times: usize| format!("{{% set ns = namespace(x='ab') %}}{}", double.repeat(times));
+    fails(&format!("{}{{{{ ns.x }}}}", doubled(24)), &["grows"]);
+    // What isn't written anywhere counts too.
+    fails(&doubled(60), &["bytes"]);
+    let looped =
+        "{% set ns = namespace(x='ab') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}";
+    fails(looped, &["bytes"]);
+    fails(&looped.replace("ns.x ~ ns.x", "ns.x * 9"), &["bytes"]);
+    fails(&looped.replace("ns.x ~ ns.x", "ns.x|replace('a', ns.x)"), &["bytes"]);
+    fails(&looped.replace("ns.x ~ ns.x", "ns.x.replace('a', ns.x)"), &["bytes"]);
+    fails(&format!("{}{{{{ ns.x|tojson }}}}", looped.replace("ns.x ~ ns.x", "[ns.x, ns.x]")), &["grows"]);
+    let line = "many words ".repeat(1000);
+    let caught = format!("{{% set x %}}{{% for a in range(99999) %}}{line}{{% endfor %}}{{% endset %}}");
+    fails(&caught, &["bytes"]);
 }
 
 #[test]
