@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
+use crate::logprobs::TokenLogprobs;
 use crate::sampler::{Sampler, Sampling};
 use crate::stream::TextStream;
 use hearth_model::{Feed, Logits, Sequence};
@@ -36,6 +37,8 @@ pub struct Request {
     pub n: usize,
     /// Go on after a token that ends a text.
     pub ignore_eos: bool,
+    /// Say how likely the model found each token, and so many of the likeliest with it.
+    pub logprobs: Option<usize>,
 }
 
 impl Request {
@@ -48,6 +51,7 @@ impl Request {
             stop: Vec::new(),
             n: 1,
             ignore_eos: false,
+            logprobs: None,
         }
     }
 }
@@ -104,7 +108,7 @@ pub enum Event<'a> {
 }
 
 /// A continuation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
     /// Index of the request.
     pub request: usize,
@@ -114,6 +118,8 @@ pub struct Completion {
     pub text: String,
     /// Its tokens, one that ended the text included.
     pub tokens: Vec<u32>,
+    /// How likely each of them was, if the request asks for it.
+    pub logprobs: Vec<TokenLogprobs>,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
     /// Why it ended.
@@ -152,6 +158,9 @@ struct Active {
     sampler: Sampler,
     stream: TextStream,
     text: String,
+    /// How many of the likeliest tokens are kept with each one, if any.
+    top_logprobs: Option<usize>,
+    logprobs: Vec<TokenLogprobs>,
     finish: Option<FinishReason>,
 }
 
@@ -220,6 +229,10 @@ impl Engine {
         if request.stop.iter().any(String::is_empty) {
             return problem("an empty stop string would end every text at once");
         }
+        let entries = self.tokenizer.vocab_size();
+        if let Some(count) = request.logprobs.filter(|&count| count > entries) {
+            return problem(&format!("logprobs of {count} tokens asked for, but there are only {entries}"));
+        }
         let tokens = match &request.prompt {
             Prompt::Text(text) => self.prompt_tokens(text)?,
             Prompt::Tokens(tokens) => self.or_start(tokens.clone())?,
@@ -244,7 +257,7 @@ impl Engine {
         let mut first = self.sequence_for(prompt, capacity)?;
         let entries = self.tokenizer.vocab_size();
         let fresh = &prompt[first.len()..];
-        let logits = self.runner.prefill(&mut first, fresh)?[..entries].to_vec();
+        let logits = self.runner.prefill(&mut first, fresh)?.to_vec();
         timings.prompt_tokens += fresh.len();
         timings.reused_tokens += prompt.len() - fresh.len();
         timings.prompt_seconds += start.elapsed().as_secs_f64();
@@ -260,10 +273,12 @@ impl Engine {
                 sampler: Sampler::new(&request.sampling, index_in as u64)?,
                 stream: TextStream::new(&self.tokenizer, prompt, &request.stop),
                 text: String::new(),
+                top_logprobs: request.logprobs,
+                logprobs: Vec::new(),
                 finish: (request.max_tokens == 0).then_some(FinishReason::Length),
             };
             if one.finish.is_none() {
-                one.history.push(one.sampler.pick(&logits, prompt)?);
+                one.choose(&logits, entries)?;
             }
             Ok(one)
         };
@@ -328,14 +343,23 @@ impl Engine {
         let entries = self.tokenizer.vocab_size();
         let logits = self.runner.run(&mut feeds)?;
         for (one, logits) in active.iter_mut().zip(logits.chunks_exact(width)) {
-            let token = one.sampler.pick(&logits[..entries], &one.history)?;
-            one.history.push(token);
+            one.choose(logits, entries)?;
         }
         Ok(())
     }
 }
 
 impl Active {
+    /// Chooses the next token from a row of V logits; only the first `entries` ids have a token.
+    fn choose(&mut self, logits: &[f32], entries: usize) -> Result<()> {
+        let token = self.sampler.pick(&logits[..entries], &self.history)?;
+        if let Some(count) = self.top_logprobs {
+            self.logprobs.push(TokenLogprobs::of(logits, token, count, entries));
+        }
+        self.history.push(token);
+        Ok(())
+    }
+
     fn give(&mut self, text: String, on_event: &mut impl FnMut(Event) -> ControlFlow<()>) -> ControlFlow<()> {
         if text.is_empty() {
             return ControlFlow::Continue(());
@@ -362,6 +386,7 @@ impl Active {
             sequence: self.index,
             text: self.text,
             tokens: self.history.split_off(self.prompt_len),
+            logprobs: self.logprobs,
             prompt_tokens: self.prompt_len,
             finish: reason,
         };

@@ -3,6 +3,7 @@
 mod errors;
 mod generate;
 mod gguf;
+mod logprobs;
 mod sampler;
 mod score;
 mod sequence_ends;
