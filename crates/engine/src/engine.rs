@@ -1,5 +1,6 @@
 //! The engine: a model ready to run, its tokenizer, and the rules for special tokens.
 
+use crate::constraint::Grammars;
 use crate::convert::ModelFiles;
 use crate::error::{EngineError, Result};
 use crate::special::SpecialRules;
@@ -7,6 +8,7 @@ use hearth_model::source::Source;
 use hearth_model::{CacheType, Decoder, DecoderConfig, ModelError, Runner, Sequence, Weights};
 use hearth_tokenizer::Tokenizer;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// A model with its tokenizer.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub struct Engine {
     pub(crate) special: SpecialRules,
     /// The last sequence that ended, and the tokens it holds: the next prompt may begin with them.
     pub(crate) last: Option<(Vec<u32>, Sequence)>,
+    /// Made when the first constraint comes: it takes a walk through the whole vocabulary.
+    pub(crate) grammars: OnceLock<Grammars>,
 }
 
 impl Engine {
@@ -55,7 +59,8 @@ impl Engine {
                 model,
             });
         }
-        Ok(Engine { runner: Runner::new(decoder, source)?, tokenizer, special, last: None })
+        let runner = Runner::new(decoder, source)?;
+        Ok(Engine { runner, tokenizer, special, last: None, grammars: OnceLock::new() })
     }
 
     /// The model, ready to run.

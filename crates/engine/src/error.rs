@@ -105,6 +105,15 @@ pub enum EngineError {
         expected: &'static str,
     },
 
+    /// A constraint that isn't one, or that no output of this vocabulary can fulfil.
+    #[error("{kind}: {problem}")]
+    Constraint {
+        /// Which kind of constraint.
+        kind: &'static str,
+        /// Where, and what is wrong.
+        problem: String,
+    },
+
     /// The model's output isn't a distribution.
     #[error(
         "the model's logits at position {position} aren't finite numbers\nhint: its weights are damaged, or its \

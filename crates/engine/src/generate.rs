@@ -1,5 +1,6 @@
 //! Continuing prompts, several at once, with text handed out as it comes.
 
+use crate::constraint::{Constraint, Held};
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::logprobs::TokenLogprobs;
@@ -39,6 +40,8 @@ pub struct Request {
     pub ignore_eos: bool,
     /// Say how likely the model found each token, and so many of the likeliest with it.
     pub logprobs: Option<usize>,
+    /// What each continuation must be, as a whole.
+    pub constraint: Option<Constraint>,
 }
 
 impl Request {
@@ -52,6 +55,7 @@ impl Request {
             n: 1,
             ignore_eos: false,
             logprobs: None,
+            constraint: None,
         }
     }
 }
@@ -61,7 +65,7 @@ impl Request {
 pub enum FinishReason {
     /// A stop string came.
     Stop,
-    /// The model ended the text.
+    /// The model ended the text, or it fulfils its constraint and nothing may follow.
     Eos,
     /// It reached `max_tokens`.
     Length,
@@ -148,6 +152,13 @@ fn rate(items: usize, seconds: f64) -> f64 {
     if items == 0 { 0.0 } else { items as f64 / seconds }
 }
 
+/// What a request comes to once it is checked.
+struct Admitted {
+    prompt: Vec<u32>,
+    /// At the beginning of its output.
+    constraint: Option<Held>,
+}
+
 /// A continuation in the making.
 struct Active {
     request: usize,
@@ -156,6 +167,7 @@ struct Active {
     history: Vec<u32>,
     prompt_len: usize,
     sampler: Sampler,
+    constraint: Option<Held>,
     stream: TextStream,
     text: String,
     /// How many of the likeliest tokens are kept with each one, if any.
@@ -178,7 +190,7 @@ impl Engine {
         requests: &[Request],
         mut on_event: impl FnMut(Event) -> ControlFlow<()>,
     ) -> Result<(Vec<Completion>, Timings)> {
-        let prompts: Vec<Vec<u32>> =
+        let admitted: Vec<Admitted> =
             requests.iter().enumerate().map(|(i, r)| self.admit(i, r)).collect::<Result<_>>()?;
         let mut waiting: VecDeque<usize> = (0..requests.len()).collect();
         let mut timings = Timings::default();
@@ -190,7 +202,7 @@ impl Engine {
                 && (active.is_empty() || active.len() + requests[next].n <= MAX_TOGETHER)
             {
                 waiting.pop_front();
-                active.extend(self.begin(next, &requests[next], &prompts[next], &mut timings)?);
+                active.extend(self.begin(next, &requests[next], &admitted[next], &mut timings)?);
                 if timings.first_token_seconds == 0.0 {
                     timings.first_token_seconds = start.elapsed().as_secs_f64();
                 }
@@ -218,8 +230,8 @@ impl Engine {
         Ok((done, timings))
     }
 
-    /// The tokens of a request's prompt, after checking everything that can be checked beforehand.
-    fn admit(&self, index: usize, request: &Request) -> Result<Vec<u32>> {
+    /// Checks everything about a request that can be checked beforehand.
+    fn admit(&self, index: usize, request: &Request) -> Result<Admitted> {
         let problem =
             |problem: &str| Err(EngineError::Request { request: index, problem: problem.to_owned() });
         request.sampling.validate()?;
@@ -233,6 +245,12 @@ impl Engine {
         if let Some(count) = request.logprobs.filter(|&count| count > entries) {
             return problem(&format!("logprobs of {count} tokens asked for, but there are only {entries}"));
         }
+        if let Some(id) = request.sampling.logit_bias.keys().filter(|&&id| id as usize >= entries).min() {
+            return problem(&format!("a bias for token {id}, but the tokenizer has only {entries} tokens"));
+        }
+        if request.constraint.is_some() && request.ignore_eos {
+            return problem("constrained output ends where its grammar does: ignore_eos can't be honoured");
+        }
         let tokens = match &request.prompt {
             Prompt::Text(text) => self.prompt_tokens(text)?,
             Prompt::Tokens(tokens) => self.or_start(tokens.clone())?,
@@ -241,7 +259,8 @@ impl Engine {
         if tokens.len() >= self.context() {
             return Err(EngineError::PromptTooLong { tokens: tokens.len(), context: self.context() });
         }
-        Ok(tokens)
+        let constraint = request.constraint.as_ref().map(|c| self.held_to(c)).transpose()?;
+        Ok(Admitted { prompt: tokens, constraint })
     }
 
     /// Takes a prompt in once, and draws the first token of each of its continuations.
@@ -249,9 +268,10 @@ impl Engine {
         &mut self,
         index: usize,
         request: &Request,
-        prompt: &[u32],
+        admitted: &Admitted,
         timings: &mut Timings,
     ) -> Result<Vec<Active>> {
+        let prompt = &admitted.prompt[..];
         let start = Instant::now();
         let capacity = prompt.len().saturating_add(request.max_tokens).min(self.context());
         let mut first = self.sequence_for(prompt, capacity)?;
@@ -271,6 +291,7 @@ impl Engine {
                 history: prompt.to_vec(),
                 prompt_len: prompt.len(),
                 sampler: Sampler::new(&request.sampling, index_in as u64)?,
+                constraint: admitted.constraint.clone(),
                 stream: TextStream::new(&self.tokenizer, prompt, &request.stop),
                 text: String::new(),
                 top_logprobs: request.logprobs,
@@ -322,7 +343,9 @@ impl Engine {
         };
         let written = one.history.len() - one.prompt_len;
         if one.finish.is_none() {
-            if written == request.max_tokens {
+            if one.constraint.as_ref().is_some_and(Held::is_over) {
+                one.finish = Some(FinishReason::Eos);
+            } else if written == request.max_tokens {
                 one.finish = Some(FinishReason::Length);
             } else if one.history.len() > self.context() {
                 one.finish = Some(FinishReason::ContextFull);
@@ -352,7 +375,18 @@ impl Engine {
 impl Active {
     /// Chooses the next token from a row of V logits; only the first `entries` ids have a token.
     fn choose(&mut self, logits: &[f32], entries: usize) -> Result<()> {
-        let token = self.sampler.pick(&logits[..entries], &self.history)?;
+        let mut choosable = &logits[..entries];
+        if let Some(constraint) = &mut self.constraint {
+            let Some(masked) = constraint.mask(choosable)? else {
+                self.finish = Some(FinishReason::Eos);
+                return Ok(());
+            };
+            choosable = masked;
+        }
+        let token = self.sampler.pick(choosable, &self.history)?;
+        if let Some(constraint) = &mut self.constraint {
+            constraint.take(token)?;
+        }
         if let Some(count) = self.top_logprobs {
             self.logprobs.push(TokenLogprobs::of(logits, token, count, entries));
         }

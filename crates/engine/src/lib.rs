@@ -24,6 +24,7 @@
 //! Shape letters: V vocabulary, T tokens of a sequence.
 #![forbid(unsafe_code)]
 
+mod constraint;
 mod convert;
 mod embed;
 mod engine;
@@ -33,12 +34,14 @@ mod gguf;
 mod logprobs;
 mod pooling;
 mod sampler;
+mod schema_place;
 mod score;
 mod special;
 mod speed;
 mod stream;
 mod template;
 
+pub use constraint::Constraint;
 pub use convert::{Divergence, ImportanceMap, ModelFiles};
 pub use embed::{EmbedOptions, Embedder, Embeddings};
 pub use engine::Engine;

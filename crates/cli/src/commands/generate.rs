@@ -5,9 +5,15 @@ use crate::interrupt;
 use crate::model::ModelArgs;
 use crate::terminal::{LiveText, Terminal, count};
 use anyhow::Result;
-use hearth_engine::{ChatTemplate, Engine, Event, FinishReason, Message, Prompt, Request, Sampling};
-use serde_json::json;
+use hearth_engine::{
+    ChatTemplate, Completion, Constraint, Engine, Event, FinishReason, Logprob, Message, Prompt, Request,
+    Sampling,
+};
+use hearth_tokenizer::Tokenizer;
+use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::io::{Write, stdout};
+use std::path::PathBuf;
 
 /// Continue a prompt; stdout is the continuation alone
 #[derive(clap::Args)]
@@ -41,6 +47,21 @@ pub struct Generate {
     /// No sequence of N tokens comes twice; 0: off
     #[arg(long, default_value_t = 0, value_name = "N")]
     no_repeat_ngram: usize,
+    /// Add BIAS to the logit of token ID, -inf rules it out; may be given several times
+    #[arg(long, value_name = "ID=BIAS", value_parser = bias)]
+    logit_bias: Vec<(u32, f32)>,
+    /// With --json: the log-probability of each token, and of the K likeliest
+    #[arg(long, value_name = "K")]
+    logprobs: Option<usize>,
+    /// Write JSON that follows this schema: a file, or the schema itself
+    #[arg(long, value_name = "FILE|JSON", group = "constraint")]
+    json_schema: Option<String>,
+    /// Write text that matches this regular expression as a whole
+    #[arg(long, value_name = "R", group = "constraint")]
+    regex: Option<String>,
+    /// Write text of this context-free grammar, in Lark's syntax
+    #[arg(long, value_name = "FILE", group = "constraint")]
+    grammar: Option<PathBuf>,
     /// End before this text; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -57,6 +78,13 @@ pub struct Generate {
 
 impl Generate {
     pub fn run(self, terminal: &Terminal, seed: Option<u64>) -> Result<()> {
+        if self.logprobs.is_some() && !terminal.json() {
+            return Err(Usage(
+                "--logprobs: log-probabilities are part of the JSON result\nhint: add --json".into(),
+            )
+            .into());
+        }
+        let constraint = self.constraint()?;
         let mut engine = self.model.open(terminal)?;
         let sampling = Sampling {
             temperature: self.temperature,
@@ -65,6 +93,7 @@ impl Generate {
             min_p: self.min_p,
             repetition_penalty: self.repetition_penalty,
             no_repeat_ngram: self.no_repeat_ngram,
+            logit_bias: biases(&self.logit_bias)?,
             seed: seed.unwrap_or(0),
             ..Sampling::default()
         };
@@ -78,6 +107,8 @@ impl Generate {
             stop: self.stop,
             n: self.n,
             ignore_eos: self.ignore_eos,
+            logprobs: self.logprobs,
+            constraint,
             ..Request::new("", self.max_tokens)
         };
         // One continuation is shown as it comes, several one after another.
@@ -105,10 +136,8 @@ impl Generate {
         if completions.iter().any(|c| c.finish == FinishReason::Cancelled) {
             return Err(Stopped("interrupted".into()).into());
         }
-        let listed: Vec<_> = completions
-            .iter()
-            .map(|c| json!({ "text": c.text, "tokens": c.tokens, "finish": c.finish.name() }))
-            .collect();
+        let listed: Vec<Value> =
+            completions.iter().map(|c| listed(c, self.logprobs.is_some(), engine.tokenizer())).collect();
         terminal.result(
             "",
             &json!({
@@ -120,6 +149,67 @@ impl Generate {
             }),
         )
     }
+}
+
+impl Generate {
+    /// What the output is held to.
+    fn constraint(&self) -> Result<Option<Constraint>> {
+        if let Some(given) = &self.json_schema {
+            return Ok(Some(Constraint::JsonSchema(schema(given)?)));
+        }
+        if let Some(path) = &self.grammar {
+            return Ok(Some(Constraint::Grammar(fs_err::read_to_string(path)?)));
+        }
+        Ok(self.regex.clone().map(Constraint::Regex))
+    }
+}
+
+/// A JSON schema given as text, which begins with a brace, or as a file.
+fn schema(given: &str) -> Result<Value> {
+    let (text, place) = match given.trim_start().starts_with('{') {
+        true => (given.to_owned(), "--json-schema"),
+        false => (fs_err::read_to_string(given)?, given),
+    };
+    Ok(serde_json::from_str(&text).map_err(|error| Usage(format!("{place}: not JSON: {error}")))?)
+}
+
+/// `ID=BIAS`.
+fn bias(text: &str) -> Result<(u32, f32), String> {
+    let pair = text.split_once('=').and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse().ok()?)));
+    pair.ok_or_else(|| "expected a token id and a number, such as 42=-5 or 42=-inf".into())
+}
+
+fn biases(given: &[(u32, f32)]) -> Result<HashMap<u32, f32>> {
+    let mut biases = HashMap::new();
+    for &(id, bias) in given {
+        if biases.insert(id, bias).is_some() {
+            return Err(Usage(format!("--logit-bias: token {id} has two biases, expected one")).into());
+        }
+    }
+    Ok(biases)
+}
+
+/// A continuation as the JSON result has it; log-probabilities in the shape of OpenAI's API.
+fn listed(completion: &Completion, logprobs: bool, tokenizer: &Tokenizer) -> Value {
+    let Completion { text, tokens, finish, .. } = completion;
+    let mut listed = json!({ "text": text, "tokens": tokens, "finish": finish.name() });
+    if logprobs {
+        let one = |l: &Logprob| {
+            let bytes = tokenizer.token_bytes(l.token).unwrap_or_default();
+            json!({ "token": String::from_utf8_lossy(bytes), "logprob": l.logprob, "bytes": bytes })
+        };
+        let content: Vec<Value> = completion
+            .logprobs
+            .iter()
+            .map(|l| {
+                let mut token = one(&l.chosen);
+                token["top_logprobs"] = l.top.iter().map(one).collect();
+                token
+            })
+            .collect();
+        listed["logprobs"] = json!({ "content": content });
+    }
+    listed
 }
 
 /// A question in the model's chat template.

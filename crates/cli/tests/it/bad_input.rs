@@ -247,6 +247,35 @@ fn calls_that_ask_for_what_a_model_cannot_do() {
         "generate run --prompt A --top-p 2",
         "error: sampling: top_p is 2, expected more than 0, at most 1",
     );
+    room.refused(
+        "generate run --prompt A --logit-bias 300=1",
+        "error: request 0: a bias for token 300, but the tokenizer has only 300 tokens",
+    );
+    room.refused(
+        "generate run --prompt A --logit-bias 3=1 --logit-bias 3=2",
+        "error: --logit-bias: token 3 has two biases, expected one",
+    );
+    room.refused(
+        "generate run --prompt A --logit-bias 3=NaN",
+        "error: sampling: logit_bias is NaN, expected a number, or minus infinity",
+    );
+    room.refused_with("generate run --prompt A --logit-bias 3", "error: invalid value '3'", &["42=-inf"]);
+    room.refused(
+        "generate run --prompt A --logprobs 2",
+        "error: --logprobs: log-probabilities are part of the JSON result\nhint: add --json",
+    );
+    room.refused(
+        "generate run --prompt A --json-schema {\"type\":\"cat\"}",
+        "error: JSON schema: at #: Invalid type: cat",
+    );
+    room.write("schema.json", "{\"type\": \n");
+    room.refused(
+        "generate run --prompt A --json-schema schema.json",
+        "error: schema.json: not JSON: EOF while parsing a value at line 2 column 0",
+    );
+    room.refused_with("generate run --prompt A --regex a(b", "error: regular expression: invalid regex", &[]);
+    room.refused_with("generate run --prompt A --grammar nowhere.lark", "error: ", &["nowhere.lark"]);
+    room.refused_with("generate run --regex a --grammar b", "error: ", &["cannot be used with"]);
     let long = "cat ".repeat(80);
     let said = room.run(&["generate", "run", "--prompt", &long]);
     assert_eq!((said.code, said.out.as_str()), (Some(2), ""));

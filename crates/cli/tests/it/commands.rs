@@ -130,8 +130,46 @@ fn check_generate(room: &Room) {
         |seed: &str| room.done(&format!("generate run --prompt A --max-tokens 20 --seed {seed}")).out;
     assert_eq!(seeded("3"), seeded("3"));
     assert_ne!(seeded("3"), seeded("4"));
+    let biased =
+        room.done("generate run --prompt A --max-tokens 6 --logit-bias 70=100 --logprobs 2 --json").json();
+    let completion = &biased["completions"][0];
+    assert_eq!(completion["tokens"], serde_json::json!(vec![70; 6]));
+    let content = completion["logprobs"]["content"].as_array().expect("a list");
+    assert_eq!(content.len(), 6);
+    for token in content {
+        let bytes: Vec<u8> = serde_json::from_value(token["bytes"].clone()).expect("bytes");
+        assert_eq!(token["token"].as_str().map(str::as_bytes), Some(&bytes[..]));
+        let top = token["top_logprobs"].as_array().expect("a list");
+        assert_eq!(top.len(), 2);
+        let logprob = |token: &Value| token["logprob"].as_f64().expect("a number");
+        assert!(logprob(&top[0]) >= logprob(&top[1]) && logprob(&top[0]) >= logprob(token), "{token}");
+    }
+    assert!(json["completions"][0].get("logprobs").is_none(), "not asked for");
+    check_constraints(room);
     let three = room.done("generate run --prompt A --max-tokens 5 --n 3 --json").json();
     assert_eq!(three["completions"].as_array().map(Vec::len), Some(3));
+}
+
+fn check_constraints(room: &Room) {
+    room.write(
+        "schema.json",
+        r#"{"type": "array", "items": {"enum": [1, 22]}, "minItems": 1, "maxItems": 2}"#,
+    );
+    let given = |flag: &str, value: &str| {
+        let args =
+            ["generate", "run", "--prompt", "A", "--max-tokens", "24", "--temperature", "1", flag, value];
+        let said = room.run(&args);
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        said.out.trim_end().to_owned()
+    };
+    let schema = String::from_utf8(room.read("schema.json")).expect("text");
+    for value in ["schema.json", &schema] {
+        let numbers: Vec<u8> = serde_json::from_str(&given("--json-schema", value)).expect("a list");
+        assert!(numbers.iter().all(|n| [1, 22].contains(n)) && (1..3).contains(&numbers.len()));
+    }
+    assert!(["cat", "cow"].contains(&&given("--regex", "c(at|ow)")[..]));
+    room.write("words.lark", "start: \"a\" | \"b\"\n");
+    assert!(["a", "b"].contains(&&given("--grammar", "words.lark")[..]));
 }
 
 /// Scores of all the text, in windows of the context or shorter ones.
