@@ -39,23 +39,30 @@ def main() -> None:
     parser.add_argument("--hearth", required=True)
     parser.add_argument("--python", default=sys.executable, help="a Python that has llama_cpp")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--parallel", type=int, default=1, help="sequences that generate together, 128 tokens each")
     parser.add_argument("--text", type=Path, action="append", default=[])
     args = parser.parse_args()
     at = commit()
     date, end = datetime.now(UTC).date().isoformat(), f"{cpu_model()}, {os.cpu_count()} cores | {at}"
     rows, raw = "", {}
+    what = [("prompt 512", "prompt_tokens_per_second"), ("generate 128", "generate_tokens_per_second")]
+    flags = ["-p", "512", "-n", "128"]
+    if args.parallel > 1:
+        what = [(f"generate {args.parallel} × 128 after 128", "generate_tokens_per_second")]
+        flags = ["-p", "128", "-n", "128", "--parallel", str(args.parallel)]
     for model in args.models:
         peers, ours = [], []
         for _ in range(args.rounds):
-            peers.append(run([args.python, str(PEER), "bench", str(model)]))
-            ours.append(run([args.hearth, "bench", "infer", str(model), "--threads", "2", "--json", "--quiet"]))
+            peers.append(run([args.python, str(PEER), "bench", str(model), *flags]))
+            command = [args.hearth, "bench", "infer", str(model), *flags, "--threads", "2", "--json", "--quiet"]
+            ours.append(run(command))
         raw[model.name] = {"peer": peers, "hearth": ours}
-        for what, key in (("prompt 512", "prompt_tokens_per_second"), ("generate 128", "generate_tokens_per_second")):
+        for name, key in what:
             pairs = [(peer[key], hearth[key]) for peer, hearth in zip(peers, ours, strict=True)]
             ratios = [hearth / peer for peer, hearth in pairs]
             middle = [f"{statistics.median(values):.0f} tok/s" for values in zip(*pairs, strict=True)]
             ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
-            cells = [date, model.name, what, str(len(pairs)), *middle, ratio, end]
+            cells = [date, model.name, name, str(len(pairs)), *middle, ratio, end]
             rows += f"| {' | '.join(cells)} |\n"
         for text in args.text:
             peer = run([args.python, str(PEER), "perplexity", str(model), str(text)])
@@ -69,7 +76,8 @@ def main() -> None:
             cells = [date, model.name, f"perplexity, {text.name}", "1", *figures, ratio, end]
             rows += f"| {' | '.join(cells)} |\n"
         print(rows.splitlines()[-1], flush=True)
-    (RESULTS / f"{date}-inference-{at}.json").write_text(json.dumps(raw, indent=1))
+    suffix = f"-{args.parallel}-at-once" if args.parallel > 1 else ""
+    (RESULTS / f"{date}-inference{suffix}-{at}.json").write_text(json.dumps(raw, indent=1))
     table = RESULTS / "inference.md"
     table.write_text((table.read_text() if table.exists() else HEADER) + rows)
 
