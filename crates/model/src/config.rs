@@ -62,6 +62,12 @@ impl Family {
     }
 }
 
+/// No size of a model is larger: products of two fit in a `usize`, and a damaged file is refused before memory
+/// is asked for.
+pub(crate) const LARGEST: usize = 1 << 24;
+/// More blocks than any model has.
+pub(crate) const MOST_LAYERS: usize = 4096;
+
 /// Blocks that see only what is near, beside those that see everything (Gemma Team 2025, section 2.1); all
 /// blocks in Mistral 7B (Jiang et al. 2023, section 2).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -216,6 +222,12 @@ impl DecoderConfig {
         ];
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return fail(format!("{name} is 0, expected at least 1"));
+        }
+        if let Some((name, size)) = sizes.iter().find(|(_, size)| *size > LARGEST) {
+            return fail(format!("{name} is {size}, expected at most {LARGEST}"));
+        }
+        if self.n_layers > MOST_LAYERS {
+            return fail(format!("n_layers is {}, expected at most {MOST_LAYERS}", self.n_layers));
         }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             return fail(format!(

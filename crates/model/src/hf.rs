@@ -164,7 +164,7 @@ fn gpt(fields: &Fields, family: Family) -> Result<DecoderConfig, ModelError> {
         family,
         vocab_size: fields.size("vocab_size")?,
         hidden_size,
-        intermediate_size: fields.size_or("n_inner", 4 * hidden_size)?,
+        intermediate_size: fields.size_or("n_inner", hidden_size.saturating_mul(4))?,
         n_layers: fields.size("n_layer")?,
         n_heads,
         n_kv_heads: n_heads,
@@ -287,7 +287,7 @@ fn sliding_pattern(fields: &Fields, n_layers: usize) -> Result<usize, ModelError
     let every = fields.size_or("sliding_window_pattern", 6)?.max(1);
     let Some(list) = fields.present("layer_types").and_then(Value::as_array) else { return Ok(every) };
     let full: Vec<bool> = list.iter().map(|kind| kind == "full_attention").collect();
-    let every = full.iter().position(|&full| full).map_or(n_layers + 1, |i| i + 1);
+    let every = full.iter().position(|&full| full).map_or(n_layers.saturating_add(1), |i| i + 1);
     let regular = (0..n_layers).map(|i| (i + 1).is_multiple_of(every));
     if full.len() != n_layers || !regular.eq(full.iter().copied()) {
         return Err(fields.error("layer_types isn't regular, which isn't supported".into()));
@@ -459,6 +459,9 @@ mod tests {
             ("hidden_size", json!("wide"), "hidden_size is \"wide\", expected a whole number"),
             ("num_key_value_heads", json!(3), "4 heads can't share 3 key-value heads evenly"),
             ("hidden_size", Value::Null, "hidden_size is missing"),
+            ("hidden_size", json!(u64::MAX), "hidden_size is"),
+            ("num_hidden_layers", json!(1u64 << 23), "n_layers is 8388608, expected at most 4096"),
+            ("vocab_size", json!(1u64 << 60), "vocab_size is 1152921504606846976, expected at most 16777216"),
         ] {
             let mut json = good.clone();
             if key == "sliding_window" {
