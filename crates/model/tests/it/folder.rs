@@ -65,7 +65,7 @@ fn stored_precision_is_kept_and_changes_no_bit() {
             let mut kept = Runner::new(model.decoder().clone(), &model).expect("runs");
             let mut widened = Runner::new(model.decoder().clone(), &wide).expect("runs");
             // Half-precision weights would have a half-precision cache.
-            [&mut kept, &mut widened].map(|runner| runner.set_cache_type(CacheType::F32));
+            [&mut kept, &mut widened].into_iter().for_each(|runner| runner.set_cache_type(CacheType::F32));
             for part in [1, 5, 19] {
                 let (kept, widened) = (fed(&mut kept, &tokens, part), fed(&mut widened, &tokens, part));
                 assert_eq!(kept, widened, "{family:?} {dtype:?} in parts of {part}");
