@@ -1,6 +1,6 @@
 //! Texts to vectors: an encoder's or a decoder's hidden states, pooled to one vector a text.
 
-use crate::convert::ModelFiles;
+use crate::engine::{Engine, check_vocabulary};
 use crate::error::{EngineError, Result};
 use crate::gguf;
 use crate::pooling::{Pooling, PoolingRules};
@@ -108,31 +108,17 @@ impl Embedder {
         rules: PoolingRules,
         options: &EmbedOptions,
     ) -> Result<Self> {
-        let (entries, model) = (tokenizer.vocab_size(), runner.encoder().config().vocab_size);
-        if entries > model {
-            return Err(EngineError::VocabularyMismatch {
-                place: place.to_owned(),
-                tokenizer: entries,
-                model,
-            });
-        }
         let mut frame = frame(&tokenizer);
         if frame.0.is_empty() {
             // BERT's own tokens, where the files don't say what surrounds a text.
             let id = |token: &str| tokenizer.id_of(token).into_iter().collect();
             frame = (id("[CLS]"), id("[SEP]"));
         }
-        let positions = runner.encoder().config().max_positions;
-        let pooling = options.pooling.or(rules.pooling).unwrap_or(Pooling::Mean);
-        Ok(Self::assemble(
-            Model::Encoder(Box::new(runner)),
-            tokenizer,
-            frame,
-            rules,
-            pooling,
-            positions,
-            options,
-        ))
+        let config = runner.encoder().config();
+        let (positions, vocab_size) = (config.max_positions, config.vocab_size);
+        check_vocabulary(place, &tokenizer, vocab_size)?;
+        let model = Model::Encoder(Box::new(runner));
+        Ok(Self::assemble(model, tokenizer, frame, rules, positions, options))
     }
 
     fn decoder(path: &Path, rules: PoolingRules, options: &EmbedOptions) -> Result<Self> {
@@ -141,23 +127,14 @@ impl Embedder {
                            decoder in another type";
             return Err(EngineError::BadFile { path: path.to_owned(), problem: problem.to_owned() });
         }
-        let ModelFiles { decoder, source, tokenizer, special, .. } = ModelFiles::open(path)?;
-        let runner = Runner::new(decoder, source.as_ref())?;
+        let Engine { runner, tokenizer, special, .. } = Engine::open(path)?;
         let mut frame = frame(&tokenizer);
         if frame.0.is_empty() {
             frame.0.extend(special.prepend.or(special.start));
         }
         let positions = runner.decoder().config().max_positions;
-        let pooling = options.pooling.or(rules.pooling).unwrap_or(Pooling::Last);
-        Ok(Self::assemble(
-            Model::Decoder(Box::new(runner)),
-            tokenizer,
-            frame,
-            rules,
-            pooling,
-            positions,
-            options,
-        ))
+        let model = Model::Decoder(Box::new(runner));
+        Ok(Self::assemble(model, tokenizer, frame, rules, positions, options))
     }
 
     fn assemble(
@@ -165,10 +142,14 @@ impl Embedder {
         tokenizer: Tokenizer,
         frame: (Vec<u32>, Vec<u32>),
         rules: PoolingRules,
-        pooling: Pooling,
         positions: usize,
         options: &EmbedOptions,
     ) -> Self {
+        let usual = match &model {
+            Model::Encoder(_) => Pooling::Mean,
+            Model::Decoder(_) => Pooling::Last,
+        };
+        let pooling = options.pooling.or(rules.pooling).unwrap_or(usual);
         let max_tokens = rules.max_tokens.unwrap_or(positions).min(positions);
         let normalize = options.normalize.unwrap_or(rules.normalize);
         let batch = options.batch.max(1);

@@ -51,14 +51,7 @@ impl Engine {
         tokenizer: Tokenizer,
         special: SpecialRules,
     ) -> Result<Self> {
-        let (entries, model) = (tokenizer.vocab_size(), decoder.config().vocab_size);
-        if entries > model {
-            return Err(EngineError::VocabularyMismatch {
-                place: place.to_owned(),
-                tokenizer: entries,
-                model,
-            });
-        }
+        check_vocabulary(place, &tokenizer, decoder.config().vocab_size)?;
         let runner = Runner::new(decoder, source)?;
         Ok(Engine { runner, tokenizer, special, last: None, grammars: OnceLock::new() })
     }
@@ -129,4 +122,13 @@ impl Engine {
             None => Ok(()),
         }
     }
+}
+
+/// A model may have more rows than its tokenizer has entries, never fewer.
+pub(crate) fn check_vocabulary(place: &str, tokenizer: &Tokenizer, model: usize) -> Result<()> {
+    let entries = tokenizer.vocab_size();
+    if entries > model {
+        return Err(EngineError::VocabularyMismatch { place: place.to_owned(), tokenizer: entries, model });
+    }
+    Ok(())
 }

@@ -64,9 +64,23 @@ impl Family {
 
 /// No size of a model is larger: products of two fit in a `usize`, and a damaged file is refused before memory
 /// is asked for.
-pub(crate) const LARGEST: usize = 1 << 24;
+const LARGEST: usize = 1 << 24;
 /// More blocks than any model has.
-pub(crate) const MOST_LAYERS: usize = 4096;
+const MOST_LAYERS: usize = 4096;
+
+/// Checks that every named size is one that a model may have; says which isn't.
+pub(crate) fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), String> {
+    for &(name, size) in sizes {
+        let most = if name == "n_layers" { MOST_LAYERS } else { LARGEST };
+        if size == 0 {
+            return Err(format!("{name} is 0, expected at least 1"));
+        }
+        if size > most {
+            return Err(format!("{name} is {size}, expected at most {most}"));
+        }
+    }
+    Ok(())
+}
 
 /// Blocks that see only what is near, beside those that see everything (Gemma Team 2025, section 2.1); all
 /// blocks in Mistral 7B (Jiang et al. 2023, section 2).
@@ -220,15 +234,7 @@ impl DecoderConfig {
             ("head_dim", self.head_dim),
             ("max_positions", self.max_positions),
         ];
-        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return fail(format!("{name} is 0, expected at least 1"));
-        }
-        if let Some((name, size)) = sizes.iter().find(|(_, size)| *size > LARGEST) {
-            return fail(format!("{name} is {size}, expected at most {LARGEST}"));
-        }
-        if self.n_layers > MOST_LAYERS {
-            return fail(format!("n_layers is {}, expected at most {MOST_LAYERS}", self.n_layers));
-        }
+        check_sizes(&sizes).or_else(fail)?;
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             return fail(format!(
                 "{} heads can't share {} key-value heads evenly",

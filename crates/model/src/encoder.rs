@@ -5,7 +5,7 @@
 //! normalised, and the feed-forward block uses the exact GELU. Norms come after each residual sum. Every token
 //! sees all of its own sequence.
 
-use crate::config::{LARGEST, MOST_LAYERS};
+use crate::config::check_sizes;
 use crate::error::ModelError;
 use crate::executor::{Executor, Init, Linear, Norm, ParamId, ParamSpec, Qkv, Role};
 use hearth_kernel::activation::Activation;
@@ -58,15 +58,7 @@ impl EncoderConfig {
             ("max_positions", self.max_positions),
             ("n_types", self.n_types),
         ];
-        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return fail(format!("{name} is 0, expected at least 1"));
-        }
-        if let Some((name, size)) = sizes.iter().find(|(_, size)| *size > LARGEST) {
-            return fail(format!("{name} is {size}, expected at most {LARGEST}"));
-        }
-        if self.n_layers > MOST_LAYERS {
-            return fail(format!("n_layers is {}, expected at most {MOST_LAYERS}", self.n_layers));
-        }
+        check_sizes(&sizes).or_else(fail)?;
         if !self.hidden_size.is_multiple_of(self.n_heads) {
             let (c, h) = (self.hidden_size, self.n_heads);
             return fail(format!("a hidden size of {c} doesn't split into {h} heads; choose a multiple"));
