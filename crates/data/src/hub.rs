@@ -74,12 +74,11 @@ impl<'a> HubName<'a> {
 /// If the name isn't one, the hub can't be reached or refuses, or the repository holds no such model.
 pub fn fetch_hub(name: &str, home: &Path, progress: impl FnMut(&str)) -> Result<PathBuf> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
-    fetch_from(&endpoint, variable("HF_TOKEN"), name, home, progress)
+    fetch_from(variable("HF_ENDPOINT").as_deref(), variable("HF_TOKEN"), name, home, progress)
 }
 
 fn fetch_from(
-    endpoint: &str,
+    other_hub: Option<&str>,
     token: Option<String>,
     name: &str,
     home: &Path,
@@ -98,10 +97,13 @@ fn fetch_from(
     if let Some(found) = cached.get(wanted.file.unwrap_or(WHOLE)) {
         return Ok(shown(&wanted, found));
     }
+    let endpoint = other_hub.unwrap_or("the Hugging Face hub");
     let failed = |error: ApiError| hub_error(name, endpoint, &error);
-    let endpoint_url = endpoint.trim_end_matches('/').to_owned();
-    let builder = ApiBuilder::from_cache(cache.clone()).with_progress(false).with_retries(2);
-    let api: Api = builder.with_endpoint(endpoint_url).with_token(token).build().map_err(failed)?;
+    let mut builder = ApiBuilder::from_cache(cache.clone()).with_progress(false).with_retries(2);
+    if let Some(url) = other_hub {
+        builder = builder.with_endpoint(url.trim_end_matches('/').to_owned());
+    }
+    let api: Api = builder.with_token(token).build().map_err(failed)?;
     let info = api.repo(repo(wanted.revision)).info().map_err(failed)?;
     if info.sha.is_empty() || !info.sha.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(wrong(

@@ -101,7 +101,8 @@ fn a_folder_is_fetched_once_and_then_needs_no_network() {
     let mut folder = PathBuf::new();
     let asked = served(SHARDED, sha256, |hub| {
         let token = Some("secret".to_owned());
-        folder = fetch_from(hub, token, "org/tiny", home.path(), |file| seen.push(file.to_owned())).unwrap();
+        folder =
+            fetch_from(Some(hub), token, "org/tiny", home.path(), |file| seen.push(file.to_owned())).unwrap();
     });
     let wanted = ["config.json", "tokenizer.json", INDEX, "a.safetensors", "b.safetensors"];
     assert_eq!(seen, wanted);
@@ -113,8 +114,8 @@ fn a_folder_is_fetched_once_and_then_needs_no_network() {
     assert!(asked.iter().all(|(_, authorization)| authorization == "Bearer secret"), "{asked:?}");
     // Nobody listens any more.
     let nobody = "http://127.0.0.1:9";
-    assert_eq!(fetch_from(nobody, None, "org/tiny", home.path(), |_| {}).unwrap(), folder);
-    let error = fetch_from(nobody, None, "org/tiny@other", home.path(), |_| {}).unwrap_err();
+    assert_eq!(fetch_from(Some(nobody), None, "org/tiny", home.path(), |_| {}).unwrap(), folder);
+    let error = fetch_from(Some(nobody), None, "org/tiny@other", home.path(), |_| {}).unwrap_err();
     assert!(error.to_string().contains("could not be fetched from http://127.0.0.1:9: "), "{error}");
     assert!(error.to_string().contains("HF_ENDPOINT names a mirror"), "{error}");
     assert_eq!(error.kind(), ErrorKind::Environment);
@@ -128,14 +129,15 @@ fn one_file_of_a_repository() {
         SHARDED,
         |_| "short".into(),
         |hub| {
-            path = fetch_from(hub, None, "org/tiny/tiny-q8.gguf@v1", home.path(), |_| {}).unwrap();
+            path = fetch_from(Some(hub), None, "org/tiny/tiny-q8.gguf@v1", home.path(), |_| {}).unwrap();
         },
     );
     assert_eq!(fs::read_to_string(&path).unwrap(), "GGUF");
     assert_eq!(asked[0].0, "/api/models/org/tiny/revision/v1");
     assert!(asked.iter().all(|(_, authorization)| authorization.is_empty()), "{asked:?}");
     assert_eq!(
-        fetch_from("http://127.0.0.1:9", None, "org/tiny/tiny-q8.gguf@v1", home.path(), |_| {}).unwrap(),
+        fetch_from(Some("http://127.0.0.1:9"), None, "org/tiny/tiny-q8.gguf@v1", home.path(), |_| {})
+            .unwrap(),
         path
     );
 }
@@ -153,7 +155,7 @@ fn what_the_hub_does_not_have_is_said() {
             ("org/none", "check the spelling"),
             ("org/gated", "set HF_TOKEN"),
         ] {
-            let error = fetch_from(hub, None, name, home.path(), |_| {}).unwrap_err().to_string();
+            let error = fetch_from(Some(hub), None, name, home.path(), |_| {}).unwrap_err().to_string();
             assert!(error.starts_with(&format!("hf:{name}")) && error.contains(expect), "{error}");
         }
     });
@@ -166,7 +168,7 @@ fn a_changed_file_is_not_kept() {
         SHARDED,
         |_| "0".repeat(64),
         |hub| {
-            let error = fetch_from(hub, None, "org/tiny", home.path(), |_| {}).unwrap_err().to_string();
+            let error = fetch_from(Some(hub), None, "org/tiny", home.path(), |_| {}).unwrap_err().to_string();
             assert!(error.contains("isn't what the hub's checksum says"), "{error}");
         },
     );
@@ -197,6 +199,6 @@ fn names_are_read() {
     ] {
         assert!(HubName::parse(text).is_err(), "{text}");
     }
-    let error = fetch_from("http://127.0.0.1:9", None, "org", Path::new("."), |_| {}).unwrap_err();
+    let error = fetch_from(Some("http://127.0.0.1:9"), None, "org", Path::new("."), |_| {}).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Input);
 }
