@@ -1,6 +1,8 @@
-//! GFLOP/s of the matrix product over shapes of training, and of multiply-adds in registers beside: `cargo run --release -p hearth-kernel --example gemm_speed`;
-//! an argument picks the shapes whose name has it.
+//! GFLOP/s of the matrix product over shapes of training, and of multiply-adds in registers beside:
+//! `cargo run --release -p hearth-kernel --example gemm_speed`; an argument picks the shapes whose name has it, a
+//! second one the number of threads.
 
+use hearth_kernel::buffer::Buffer;
 use hearth_kernel::gemm::{Mat, MatMut, Write, gemm};
 use hearth_kernel::peak::fma_peak_gflops;
 use std::time::{Duration, Instant};
@@ -26,10 +28,16 @@ fn main() {
         ("tile 64", 48, 64, 64),
     ];
     let wanted = std::env::args().nth(1).unwrap_or_default();
+    if let Some(threads) = std::env::args().nth(2) {
+        hearth_kernel::pool::set_threads(
+            threads.parse().expect("the second argument is a number of threads"),
+        );
+    }
     for (name, m, k, n) in shapes.into_iter().filter(|s| s.0.contains(&wanted)) {
-        let a = vec![0.5f32; m * k];
-        let b = vec![0.25f32; k * n];
-        let mut c = vec![0f32; m * n];
+        // Memory as training has it: in huge pages from two megabytes on.
+        let (mut a, mut b, mut c) = (Buffer::zeros(m * k), Buffer::zeros(k * n), Buffer::zeros(m * n));
+        a.fill(0.5);
+        b.fill(0.25);
         let mut line = format!("{name:12} {m:5}x{k:5}x{n:5}");
         for (label, ta, tb) in [("nn", false, false), ("nt", false, true), ("tn", true, false)] {
             let av = if ta { Mat::new(&a, k, m).t() } else { Mat::new(&a, m, k) };
@@ -37,7 +45,7 @@ fn main() {
             let flops = 2.0 * m as f64 * k as f64 * n as f64;
             let reps = ((1e9 / flops) as usize).clamp(3, 2000);
             let mut best = f64::MAX;
-            for _ in 0..5 {
+            for _ in 0..9 {
                 let start = Instant::now();
                 for _ in 0..reps {
                     gemm(av, bv, MatMut::new(&mut c, m, n), Write::Overwrite);

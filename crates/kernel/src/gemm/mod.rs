@@ -24,16 +24,18 @@ pub(crate) use tile::{PackedTile, gemm_tile};
 const MR: usize = 12;
 /// Columns of a panel of packed B.
 const NR: usize = 2 * crate::arch::LANES;
-/// Depth of a block: a panel of B (16 KB) and the tile's rows of A stay in the first-level cache.
-const KC: usize = 256;
-/// Most rows in a block of A: with [`KC`], 96 KB in the second-level cache.
+/// Depth of a block: the tile's rows of A (24 KB) stay in the first-level cache, the panels of B (32 KB each)
+/// in the second: a wide tile reads 128 bytes of B for twelve cycles of multiply-adds. What is added up in
+/// one go needn't be read from C again.
+const KC: usize = 512;
+/// Most rows in a block of A: with [`KC`], 192 KB in the second-level cache.
 const MC: usize = 96;
-/// Most columns packed at a time: with [`KC`], 2 MB of B that every block of rows reads again from the
+/// Most columns packed at a time: with [`KC`], 4 MB of B that every block of rows reads again from the
 /// second- or last-level cache.
 const NC: usize = 2048;
 /// Up to so many values, all of B is packed at once: entering the pool for each [`KC`] rows would cost
 /// more than it saves.
-const WHOLE_B: usize = 1 << 18;
+const WHOLE_B: usize = 1 << 20;
 /// A block of A is packed if it's multiplied with more panels of B than this.
 const REUSED_PANELS: usize = 16;
 /// Columns of a symmetric product are computed in so many parts, each down to the diagonal only.

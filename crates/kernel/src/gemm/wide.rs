@@ -101,6 +101,12 @@ unsafe fn tile_product<const R: usize, const W: usize, const K_CONTIGUOUS: bool>
                 }
             }
         }
+        // The tile below comes next: where C is larger than the caches, its lines arrive in the meantime.
+        for r in 0..R {
+            for w in 0..W {
+                _mm_prefetch::<_MM_HINT_ET0>(at.c.wrapping_add((MR + r) * c_stride + w * NR).cast());
+            }
+        }
         let (mut a, mut b) = (at.a, at.b);
         let (step, row) = if K_CONTIGUOUS { (1, stride) } else { (stride, 1) };
         for _ in 0..at.depth {
