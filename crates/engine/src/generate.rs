@@ -1,6 +1,7 @@
 //! Continuing prompts, several at once, with text handed out as it comes.
 
 use crate::constraint::{Constraint, Held};
+use crate::continuation::{Active, Limits};
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::logprobs::TokenLogprobs;
@@ -159,23 +160,6 @@ struct Admitted {
     constraint: Option<Held>,
 }
 
-/// A continuation in the making.
-struct Active {
-    request: usize,
-    index: usize,
-    sequence: Sequence,
-    history: Vec<u32>,
-    prompt_len: usize,
-    sampler: Sampler,
-    constraint: Option<Held>,
-    stream: TextStream,
-    text: String,
-    /// How many of the likeliest tokens are kept with each one, if any.
-    top_logprobs: Option<usize>,
-    logprobs: Vec<TokenLogprobs>,
-    finish: Option<FinishReason>,
-}
-
 impl Engine {
     /// Continues every request; `on_event` sees the text as it comes and may break off.
     ///
@@ -202,13 +186,13 @@ impl Engine {
                 && (active.is_empty() || active.len() + requests[next].n <= MAX_TOGETHER)
             {
                 waiting.pop_front();
-                active.extend(self.begin(next, &requests[next], &admitted[next], &mut timings)?);
+                let (begun, broken_off) =
+                    self.begin(next, &requests[next], &admitted[next], &mut timings, &mut on_event)?;
+                active.extend(begun);
+                cancelled = broken_off;
                 if timings.first_token_seconds == 0.0 {
                     timings.first_token_seconds = start.elapsed().as_secs_f64();
                 }
-            }
-            for one in &mut active {
-                cancelled |= self.advance_text(one, &requests[one.request], &mut on_event);
             }
             if cancelled {
                 active.iter_mut().for_each(|one| one.finish = one.finish.or(Some(FinishReason::Cancelled)));
@@ -218,12 +202,14 @@ impl Engine {
                 self.last = Some(last);
                 done.push(completion);
             }
-            if active.is_empty() && (cancelled || waiting.is_empty()) {
-                break;
+            if active.is_empty() {
+                if cancelled || waiting.is_empty() {
+                    break;
+                }
+                continue;
             }
             let step = Instant::now();
-            self.step(&mut active)?;
-            timings.generated_tokens += active.len();
+            cancelled = self.step(&mut active, &mut timings, &mut on_event)?;
             timings.generate_seconds += step.elapsed().as_secs_f64();
         }
         done.sort_by_key(|c| (c.request, c.sequence));
@@ -263,33 +249,43 @@ impl Engine {
         Ok(Admitted { prompt: tokens, constraint })
     }
 
-    /// Takes a prompt in once, and draws the first token of each of its continuations.
+    /// Takes a prompt in once, and draws the first token of each of its continuations; says whether the caller
+    /// broke off.
     fn begin(
         &mut self,
         index: usize,
         request: &Request,
         admitted: &Admitted,
         timings: &mut Timings,
-    ) -> Result<Vec<Active>> {
+        on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<(Vec<Active>, bool)> {
         let prompt = &admitted.prompt[..];
         let start = Instant::now();
         let capacity = prompt.len().saturating_add(request.max_tokens).min(self.context());
         let mut first = self.sequence_for(prompt, capacity)?;
-        let entries = self.tokenizer.vocab_size();
         let fresh = &prompt[first.len()..];
         let logits = self.runner.prefill(&mut first, fresh)?.to_vec();
         timings.prompt_tokens += fresh.len();
         timings.reused_tokens += prompt.len() - fresh.len();
         timings.prompt_seconds += start.elapsed().as_secs_f64();
+        let limits = Limits {
+            ends: if request.ignore_eos { Vec::new() } else { self.special.ends.clone() },
+            max_tokens: request.max_tokens,
+            context: self.context(),
+            entries: self.tokenizer.vocab_size(),
+        };
         let mut sequences: Vec<Sequence> = (1..request.n).map(|_| first.fork()).collect();
         sequences.insert(0, first);
+        let mut broken_off = false;
         let begin = |(index_in, sequence): (usize, Sequence)| {
             let mut one = Active {
                 request: index,
                 index: index_in,
+                limits: limits.clone(),
                 sequence,
                 history: prompt.to_vec(),
-                prompt_len: prompt.len(),
+                prompt_tokens: prompt.len(),
+                tokens: Vec::new(),
                 sampler: Sampler::new(&request.sampling, index_in as u64)?,
                 constraint: admitted.constraint.clone(),
                 stream: TextStream::new(&self.tokenizer, prompt, &request.stop),
@@ -299,11 +295,12 @@ impl Engine {
                 finish: (request.max_tokens == 0).then_some(FinishReason::Length),
             };
             if one.finish.is_none() {
-                one.choose(&logits, entries)?;
+                broken_off |= one.advance(&logits, on_event)?;
             }
             Ok(one)
         };
-        sequences.into_iter().enumerate().map(begin).collect()
+        let begun = sequences.into_iter().enumerate().map(begin).collect::<Result<_>>()?;
+        Ok((begun, broken_off))
     }
 
     /// A sequence for a prompt: the last one, cut to what the two have in common, or an empty one. At least
@@ -321,41 +318,13 @@ impl Engine {
         Ok(self.runner.sequence(capacity)?)
     }
 
-    /// Gives out the text of the newest token, and says whether the caller broke off.
-    fn advance_text(
-        &self,
-        one: &mut Active,
-        request: &Request,
+    /// The next token of each continuation, in one pass over the weights; says whether the caller broke off.
+    fn step(
+        &mut self,
+        active: &mut [Active],
+        timings: &mut Timings,
         on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
-    ) -> bool {
-        let Some(&token) = one.history[one.prompt_len..].last().filter(|_| one.finish.is_none()) else {
-            return false;
-        };
-        let text = if self.special.ends.contains(&token) && !request.ignore_eos {
-            one.finish = Some(FinishReason::Eos);
-            String::new()
-        } else {
-            let piece = one.stream.push(token);
-            if piece.stopped {
-                one.finish = Some(FinishReason::Stop);
-            }
-            piece.text
-        };
-        let written = one.history.len() - one.prompt_len;
-        if one.finish.is_none() {
-            if one.constraint.as_ref().is_some_and(Held::is_over) {
-                one.finish = Some(FinishReason::Eos);
-            } else if written == request.max_tokens {
-                one.finish = Some(FinishReason::Length);
-            } else if one.history.len() > self.context() {
-                one.finish = Some(FinishReason::ContextFull);
-            }
-        }
-        one.give(text, on_event).is_break()
-    }
-
-    /// The next token of each continuation, in one pass over the weights.
-    fn step(&mut self, active: &mut [Active]) -> Result<()> {
+    ) -> Result<bool> {
         let newest: Vec<[u32; 1]> = active.iter().map(|one| [one.history[one.history.len() - 1]]).collect();
         let mut feeds: Vec<Feed> = active
             .iter_mut()
@@ -363,68 +332,13 @@ impl Engine {
             .map(|(one, token)| Feed { sequence: &mut one.sequence, tokens: token, logits: Logits::Last })
             .collect();
         let width = self.runner.decoder().config().vocab_size;
-        let entries = self.tokenizer.vocab_size();
         let logits = self.runner.run(&mut feeds)?;
+        let mut broken_off = false;
         for (one, logits) in active.iter_mut().zip(logits.chunks_exact(width)) {
-            one.choose(logits, entries)?;
+            broken_off |= one.advance(logits, on_event)?;
         }
-        Ok(())
-    }
-}
-
-impl Active {
-    /// Chooses the next token from a row of V logits; only the first `entries` ids have a token.
-    fn choose(&mut self, logits: &[f32], entries: usize) -> Result<()> {
-        let mut choosable = &logits[..entries];
-        if let Some(constraint) = &mut self.constraint {
-            let Some(masked) = constraint.mask(choosable)? else {
-                self.finish = Some(FinishReason::Eos);
-                return Ok(());
-            };
-            choosable = masked;
-        }
-        let token = self.sampler.pick(choosable, &self.history)?;
-        if let Some(constraint) = &mut self.constraint {
-            constraint.take(token)?;
-        }
-        if let Some(count) = self.top_logprobs {
-            self.logprobs.push(TokenLogprobs::of(logits, token, count, entries));
-        }
-        self.history.push(token);
-        Ok(())
-    }
-
-    fn give(&mut self, text: String, on_event: &mut impl FnMut(Event) -> ControlFlow<()>) -> ControlFlow<()> {
-        if text.is_empty() {
-            return ControlFlow::Continue(());
-        }
-        self.text.push_str(&text);
-        on_event(Event::Text { request: self.request, sequence: self.index, text: &text })
-    }
-
-    /// The completion, and the sequence with the tokens it holds.
-    fn complete(
-        mut self,
-        on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
-    ) -> (Completion, (Vec<u32>, Sequence)) {
-        let reason = self.finish.unwrap_or(FinishReason::Cancelled);
-        if reason != FinishReason::Stop && reason != FinishReason::Cancelled {
-            let rest = self.stream.finish();
-            // What was held back is given out even if the caller breaks off now.
-            let _ = self.give(rest, on_event);
-        }
-        let _ = on_event(Event::End { request: self.request, sequence: self.index, reason });
-        let held = self.history[..self.sequence.len()].to_vec();
-        let completion = Completion {
-            request: self.request,
-            sequence: self.index,
-            text: self.text,
-            tokens: self.history.split_off(self.prompt_len),
-            logprobs: self.logprobs,
-            prompt_tokens: self.prompt_len,
-            finish: reason,
-        };
-        (completion, (held, self.sequence))
+        timings.generated_tokens += active.len();
+        Ok(broken_off)
     }
 }
 

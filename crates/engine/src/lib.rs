@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod constraint;
+mod continuation;
 mod convert;
 mod embed;
 mod engine;
