@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::generate::{Completion, Event, FinishReason};
 use crate::logprobs::TokenLogprobs;
 use crate::sampler::Sampler;
+use crate::speculative::Drafting;
 use crate::stream::TextStream;
 use hearth_model::Sequence;
 use std::ops::ControlFlow;
@@ -17,6 +18,7 @@ pub(crate) struct Active {
     pub(crate) index: usize,
     pub(crate) limits: Limits,
     pub(crate) sequence: Sequence,
+    pub(crate) drafting: Drafting,
     /// What the next token depends on: the prompt and what was written.
     pub(crate) history: Vec<u32>,
     /// Tokens of the prompt.
@@ -82,6 +84,36 @@ impl Active {
         Ok(self.give(text, on_event).is_break())
     }
 
+    /// Chooses tokens from rows of V logits, the next one's and those after each drafted token, for as long as
+    /// what is chosen is what was drafted. Says how many drafted ones were, and whether the caller broke off.
+    pub(crate) fn advance_through(
+        &mut self,
+        logits: &[f32],
+        drafted: &[u32],
+        on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<(usize, bool)> {
+        let mut rows = logits.chunks_exact(logits.len() / (drafted.len() + 1));
+        let mut accepted = 0;
+        while let Some(row) = rows.next() {
+            let before = self.tokens.len();
+            let broken_off = self.advance(row, on_event)?;
+            let right = self.tokens.get(before).is_some_and(|token| drafted.get(accepted) == Some(token));
+            accepted += usize::from(right);
+            if !right || broken_off || self.finish.is_some() {
+                return Ok((accepted, broken_off));
+            }
+        }
+        Ok((accepted, false))
+    }
+
+    /// Most tokens to draft next: as many as seem worth it, if the cache has room for them and another may
+    /// follow.
+    pub(crate) fn room_for_draft(&self) -> usize {
+        let cached = self.sequence.capacity().saturating_sub(self.history.len());
+        let written = (self.limits.max_tokens - self.tokens.len()).saturating_sub(1);
+        self.drafting.length().min(cached).min(written)
+    }
+
     /// The next token; none if a constraint is fulfilled and nothing can follow.
     fn choose(&mut self, logits: &[f32]) -> Result<Option<u32>> {
         let mut choosable = &logits[..self.limits.entries];
@@ -107,11 +139,11 @@ impl Active {
         on_event(Event::Text { request: self.request, sequence: self.index, text: &text })
     }
 
-    /// The completion, and the sequence with the tokens it holds.
+    /// The completion, and the tokens that its sequences hold the beginning of.
     pub(crate) fn complete(
         mut self,
         on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
-    ) -> (Completion, (Vec<u32>, Sequence)) {
+    ) -> (Completion, Vec<u32>, Sequence, Drafting) {
         let reason = self.finish.unwrap_or(FinishReason::Cancelled);
         if reason != FinishReason::Stop && reason != FinishReason::Cancelled {
             let rest = self.stream.finish();
@@ -119,7 +151,6 @@ impl Active {
             let _ = self.give(rest, on_event);
         }
         let _ = on_event(Event::End { request: self.request, sequence: self.index, reason });
-        self.history.truncate(self.sequence.len());
         let completion = Completion {
             request: self.request,
             sequence: self.index,
@@ -129,6 +160,6 @@ impl Active {
             prompt_tokens: self.prompt_tokens,
             finish: reason,
         };
-        (completion, (self.history, self.sequence))
+        (completion, self.history, self.sequence, self.drafting)
     }
 }

@@ -4,6 +4,7 @@ use crate::constraint::Grammars;
 use crate::convert::ModelFiles;
 use crate::error::{EngineError, Result};
 use crate::special::SpecialRules;
+use crate::speculative::Speculation;
 use hearth_model::source::Source;
 use hearth_model::{CacheType, Decoder, DecoderConfig, ModelError, Runner, Sequence, Weights};
 use hearth_tokenizer::Tokenizer;
@@ -20,6 +21,8 @@ pub struct Engine {
     pub(crate) last: Option<(Vec<u32>, Sequence)>,
     /// Made when the first constraint comes: it takes a walk through the whole vocabulary.
     pub(crate) grammars: OnceLock<Grammars>,
+    /// Where drafts come from, if there are any.
+    pub(crate) speculation: Option<Speculation>,
 }
 
 impl Engine {
@@ -53,7 +56,7 @@ impl Engine {
     ) -> Result<Self> {
         check_vocabulary(place, &tokenizer, decoder.config().vocab_size)?;
         let runner = Runner::new(decoder, source)?;
-        Ok(Engine { runner, tokenizer, special, last: None, grammars: OnceLock::new() })
+        Ok(Engine { runner, tokenizer, special, last: None, grammars: OnceLock::new(), speculation: None })
     }
 
     /// The model, ready to run.

@@ -114,6 +114,13 @@ pub enum EngineError {
         problem: String,
     },
 
+    /// A draft model that doesn't fit the model, or drafts that can't be made.
+    #[error("draft: {problem}")]
+    Draft {
+        /// Expected, got, what to do.
+        problem: String,
+    },
+
     /// The model's output isn't a distribution.
     #[error(
         "the model's logits at position {position} aren't finite numbers\nhint: its weights are damaged, or its \

@@ -6,6 +6,7 @@ use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::logprobs::TokenLogprobs;
 use crate::sampler::{Sampler, Sampling};
+use crate::speculative::Drafting;
 use crate::stream::TextStream;
 use hearth_model::{Feed, Logits, Sequence};
 use std::collections::VecDeque;
@@ -144,6 +145,10 @@ pub struct Timings {
     pub generated_tokens: usize,
     /// Seconds for them.
     pub generate_seconds: f64,
+    /// Tokens that were drafted for them.
+    pub drafted_tokens: usize,
+    /// Drafted tokens that turned out to be what was chosen.
+    pub accepted_tokens: usize,
     /// Seconds to the first token of all.
     pub first_token_seconds: f64,
 }
@@ -198,8 +203,10 @@ impl Engine {
                 active.iter_mut().for_each(|one| one.finish = one.finish.or(Some(FinishReason::Cancelled)));
             }
             for one in active.extract_if(.., |one| one.finish.is_some()) {
-                let (completion, last) = one.complete(&mut on_event);
-                self.last = Some(last);
+                let (completion, mut history, sequence, drafting) = one.complete(&mut on_event);
+                self.end_drafting(&history, drafting);
+                history.truncate(sequence.len());
+                self.last = Some((history, sequence));
                 done.push(completion);
             }
             if active.is_empty() {
@@ -267,6 +274,7 @@ impl Engine {
         let logits = self.runner.prefill(&mut first, fresh)?.to_vec();
         timings.prompt_tokens += fresh.len();
         timings.reused_tokens += prompt.len() - fresh.len();
+        let all_drafting = self.begin_drafting(prompt, capacity, request.n)?;
         timings.prompt_seconds += start.elapsed().as_secs_f64();
         let limits = Limits {
             ends: if request.ignore_eos { Vec::new() } else { self.special.ends.clone() },
@@ -277,12 +285,13 @@ impl Engine {
         let mut sequences: Vec<Sequence> = (1..request.n).map(|_| first.fork()).collect();
         sequences.insert(0, first);
         let mut broken_off = false;
-        let begin = |(index_in, sequence): (usize, Sequence)| {
+        let begin = |(index_in, (sequence, drafting)): (usize, (Sequence, Drafting))| {
             let mut one = Active {
                 request: index,
                 index: index_in,
                 limits: limits.clone(),
                 sequence,
+                drafting,
                 history: prompt.to_vec(),
                 prompt_tokens: prompt.len(),
                 tokens: Vec::new(),
@@ -299,13 +308,13 @@ impl Engine {
             }
             Ok(one)
         };
-        let begun = sequences.into_iter().enumerate().map(begin).collect::<Result<_>>()?;
+        let begun = sequences.into_iter().zip(all_drafting).enumerate().map(begin).collect::<Result<_>>()?;
         Ok((begun, broken_off))
     }
 
     /// A sequence for a prompt: the last one, cut to what the two have in common, or an empty one. At least
     /// one token is left to take in.
-    fn sequence_for(&mut self, prompt: &[u32], capacity: usize) -> Result<Sequence> {
+    pub(crate) fn sequence_for(&mut self, prompt: &[u32], capacity: usize) -> Result<Sequence> {
         if let Some((tokens, mut sequence)) = self.last.take() {
             let common = tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
             let common = common.min(prompt.len() - 1);
@@ -318,26 +327,40 @@ impl Engine {
         Ok(self.runner.sequence(capacity)?)
     }
 
-    /// The next token of each continuation, in one pass over the weights; says whether the caller broke off.
+    /// The next token of each continuation, and those after it that were drafted rightly, in one pass over the
+    /// weights; says whether the caller broke off.
     fn step(
         &mut self,
         active: &mut [Active],
         timings: &mut Timings,
         on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
     ) -> Result<bool> {
-        let newest: Vec<[u32; 1]> = active.iter().map(|one| [one.history[one.history.len() - 1]]).collect();
+        let drafts = self.draft(active)?;
+        let newest = |one: &Active| one.history[one.history.len() - 1];
+        let tokens: Vec<Vec<u32>> =
+            active.iter().zip(&drafts).map(|(one, draft)| [&[newest(one)], &draft[..]].concat()).collect();
         let mut feeds: Vec<Feed> = active
             .iter_mut()
-            .zip(&newest)
-            .map(|(one, token)| Feed { sequence: &mut one.sequence, tokens: token, logits: Logits::Last })
+            .zip(&tokens)
+            .map(|(one, tokens)| Feed { sequence: &mut one.sequence, tokens, logits: Logits::All })
             .collect();
         let width = self.runner.decoder().config().vocab_size;
-        let logits = self.runner.run(&mut feeds)?;
+        let mut logits = self.runner.run(&mut feeds)?;
         let mut broken_off = false;
-        for (one, logits) in active.iter_mut().zip(logits.chunks_exact(width)) {
-            broken_off |= one.advance(logits, on_event)?;
+        for (one, draft) in active.iter_mut().zip(&drafts) {
+            let (rows, rest) = logits.split_at((draft.len() + 1) * width);
+            logits = rest;
+            let held = one.history.len();
+            let mut accepted = 0;
+            if !broken_off {
+                (accepted, broken_off) = one.advance_through(rows, draft, on_event)?;
+            }
+            one.sequence.truncate(held + accepted);
+            one.drafting.learn(held, draft.len(), accepted);
+            timings.generated_tokens += one.history.len() - held;
+            timings.drafted_tokens += draft.len();
+            timings.accepted_tokens += accepted;
         }
-        timings.generated_tokens += active.len();
         Ok(broken_off)
     }
 }

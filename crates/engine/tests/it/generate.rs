@@ -43,7 +43,7 @@ fn top_k_1_is_greedy() {
 }
 
 /// Prompts and lengths of all kinds, more of them than take a step together.
-fn crowd() -> Vec<Request> {
+pub(crate) fn crowd() -> Vec<Request> {
     let prompts =
         ["The cat", "春眠不觉晓，", "a", "", "The dog ran after the cat. The cat sat on the mat", "🎉"];
     (0..75)

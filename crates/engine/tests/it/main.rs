@@ -9,6 +9,7 @@ mod sampler;
 mod score;
 mod sequence_ends;
 mod special;
+mod speculative;
 mod stream;
 mod template;
 
