@@ -19,10 +19,12 @@ pub(crate) struct Active {
     pub(crate) limits: Limits,
     pub(crate) sequence: Sequence,
     pub(crate) drafting: Drafting,
-    /// What the next token depends on: the prompt and what was written.
+    /// What the next token depends on: the prompt and what was written, but for what was dropped.
     pub(crate) history: Vec<u32>,
     /// Tokens of the prompt.
     pub(crate) prompt_tokens: usize,
+    /// Tokens that went because the context was full.
+    pub(crate) dropped_tokens: usize,
     /// What was written.
     pub(crate) tokens: Vec<u32>,
     pub(crate) sampler: Sampler,
@@ -44,6 +46,8 @@ pub(crate) struct Limits {
     pub(crate) max_tokens: usize,
     /// Most tokens that the model takes in.
     pub(crate) context: usize,
+    /// Tokens that stay at the beginning when that is full; none: it ends there.
+    pub(crate) context_shift: Option<usize>,
     /// Only ids below this have a token.
     pub(crate) entries: usize,
 }
@@ -77,7 +81,7 @@ impl Active {
                 self.finish = Some(FinishReason::Eos);
             } else if self.tokens.len() == self.limits.max_tokens {
                 self.finish = Some(FinishReason::Length);
-            } else if self.history.len() > self.limits.context {
+            } else if self.history.len() > self.limits.context && self.limits.context_shift.is_none() {
                 self.finish = Some(FinishReason::ContextFull);
             }
         }
@@ -158,6 +162,7 @@ impl Active {
             tokens: self.tokens,
             logprobs: self.logprobs,
             prompt_tokens: self.prompt_tokens,
+            dropped_tokens: self.dropped_tokens,
             finish: reason,
         };
         (completion, self.history, self.sequence, self.drafting)

@@ -44,6 +44,10 @@ pub struct Request {
     pub logprobs: Option<usize>,
     /// What each continuation must be, as a whole.
     pub constraint: Option<Constraint>,
+    /// When the context is full, keep so many of the first tokens, drop the oldest half of the others, and go on
+    /// as if what is left had been the text. A prompt that is too long loses tokens in the same way. Without
+    /// this, a full context ends a continuation, and such a prompt is an error.
+    pub context_shift: Option<usize>,
 }
 
 impl Request {
@@ -58,6 +62,7 @@ impl Request {
             ignore_eos: false,
             logprobs: None,
             constraint: None,
+            context_shift: None,
         }
     }
 }
@@ -126,8 +131,10 @@ pub struct Completion {
     pub tokens: Vec<u32>,
     /// How likely each of them was, if the request asks for it.
     pub logprobs: Vec<TokenLogprobs>,
-    /// Tokens of the prompt.
+    /// Tokens of the prompt, but for those that had to go at once.
     pub prompt_tokens: usize,
+    /// Tokens that went because the context was full; see [`Request::context_shift`].
+    pub dropped_tokens: usize,
     /// Why it ended.
     pub finish: FinishReason,
 }
@@ -161,6 +168,8 @@ fn rate(items: usize, seconds: f64) -> f64 {
 /// What a request comes to once it is checked.
 struct Admitted {
     prompt: Vec<u32>,
+    /// Tokens that the prompt lost.
+    dropped_tokens: usize,
     /// At the beginning of its output.
     constraint: Option<Held>,
 }
@@ -244,16 +253,14 @@ impl Engine {
         if request.constraint.is_some() && request.ignore_eos {
             return problem("constrained output ends where its grammar does: ignore_eos can't be honoured");
         }
-        let tokens = match &request.prompt {
+        let mut tokens = match &request.prompt {
             Prompt::Text(text) => self.prompt_tokens(text)?,
             Prompt::Tokens(tokens) => self.or_start(tokens.clone())?,
         };
         self.check_ids(&tokens)?;
-        if tokens.len() >= self.context() {
-            return Err(EngineError::PromptTooLong { tokens: tokens.len(), context: self.context() });
-        }
+        let dropped_tokens = self.fit_prompt(index, request, &mut tokens)?;
         let constraint = request.constraint.as_ref().map(|c| self.held_to(c)).transpose()?;
-        Ok(Admitted { prompt: tokens, constraint })
+        Ok(Admitted { prompt: tokens, dropped_tokens, constraint })
     }
 
     /// Takes a prompt in once, and draws the first token of each of its continuations; says whether the caller
@@ -280,6 +287,7 @@ impl Engine {
             ends: if request.ignore_eos { Vec::new() } else { self.special.ends.clone() },
             max_tokens: request.max_tokens,
             context: self.context(),
+            context_shift: request.context_shift,
             entries: self.tokenizer.vocab_size(),
         };
         let mut sequences: Vec<Sequence> = (1..request.n).map(|_| first.fork()).collect();
@@ -294,6 +302,7 @@ impl Engine {
                 drafting,
                 history: prompt.to_vec(),
                 prompt_tokens: prompt.len(),
+                dropped_tokens: admitted.dropped_tokens,
                 tokens: Vec::new(),
                 sampler: Sampler::new(&request.sampling, index_in as u64)?,
                 constraint: admitted.constraint.clone(),
@@ -335,6 +344,9 @@ impl Engine {
         timings: &mut Timings,
         on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
     ) -> Result<bool> {
+        for one in &mut *active {
+            self.make_room(one)?;
+        }
         let drafts = self.draft(active)?;
         let newest = |one: &Active| one.history[one.history.len() - 1];
         let tokens: Vec<Vec<u32>> =

@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod constraint;
+mod context_shift;
 mod continuation;
 mod convert;
 mod embed;

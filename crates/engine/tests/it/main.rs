@@ -1,6 +1,7 @@
 //! Integration tests of the engine, in one binary, on tiny models with random weights.
 
 mod constraint;
+mod context_shift;
 mod errors;
 mod generate;
 mod gguf;
