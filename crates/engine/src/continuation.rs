@@ -96,9 +96,8 @@ impl Active {
         drafted: &[u32],
         on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
     ) -> Result<(usize, bool)> {
-        let mut rows = logits.chunks_exact(logits.len() / (drafted.len() + 1));
         let mut accepted = 0;
-        while let Some(row) = rows.next() {
+        for row in logits.chunks_exact(logits.len() / (drafted.len() + 1)) {
             let before = self.tokens.len();
             let broken_off = self.advance(row, on_event)?;
             let right = self.tokens.get(before).is_some_and(|token| drafted.get(accepted) == Some(token));

@@ -162,6 +162,35 @@ fn a_draft_by_the_model_itself_is_right() {
 }
 
 #[test]
+fn what_was_wrong_is_forgotten_by_the_draft_model_too() {
+    for config in configs(64) {
+        let mut engine = engine_with(config.clone());
+        speculate(&mut engine, Draft::Model(Box::new(engine_with(config))), 1);
+        for seed in 0..5 {
+            let mut request = Request { logprobs: Some(1), ignore_eos: true, ..drawn("The cat", 50, seed) };
+            request.sampling.temperature = 0.8;
+            let (completions, timings) = counted(&mut engine, &[request]);
+            // One token is drafted at a time, the model's likeliest: it is right wherever that was drawn.
+            let right = |at: usize| {
+                let token = &completions[0].logprobs[at];
+                token.chosen.token == token.top[0].token
+            };
+            let (mut at, mut drafted, mut accepted) = (1, 0, 0);
+            while at < 50 {
+                if at + 1 < 50 {
+                    drafted += 1;
+                    accepted += usize::from(right(at));
+                    at += usize::from(right(at));
+                }
+                at += 1;
+            }
+            assert_eq!((timings.drafted_tokens, timings.accepted_tokens), (drafted, accepted));
+            assert!(accepted > 0 && accepted < drafted, "{timings:?}");
+        }
+    }
+}
+
+#[test]
 fn a_draft_by_another_model_is_wrong_and_short() {
     let mut engine = engine_of(bpe(), 256);
     speculate(&mut engine, Draft::Model(hostile(256)), 8);
