@@ -6,6 +6,7 @@ mod failure;
 mod interrupt;
 mod model;
 mod profile_table;
+mod speculation;
 mod terminal;
 mod training;
 

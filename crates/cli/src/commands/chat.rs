@@ -3,6 +3,7 @@
 use crate::failure::Usage;
 use crate::interrupt;
 use crate::model::ModelArgs;
+use crate::speculation::{SpeculationArgs, drafted};
 use crate::terminal::{LiveText, Terminal, count};
 use anyhow::{Context, Result};
 use hearth_engine::{ChatTemplate, Engine, Event, FinishReason, Message, Prompt, Request, Sampling};
@@ -17,6 +18,11 @@ use std::path::{Path, PathBuf};
 pub struct Chat {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    speculation: SpeculationArgs,
+    /// When the context is full, keep the first KEEP tokens, drop the oldest half of the others and go on
+    #[arg(long, value_name = "KEEP")]
+    context_shift: Option<usize>,
     /// What the model is told before everything else
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -51,6 +57,7 @@ Ctrl-C stops an answer.";
 impl Chat {
     pub fn run(self, terminal: &Terminal, seed: Option<u64>) -> Result<()> {
         let mut engine = self.model.open(terminal)?;
+        self.speculation.set(&mut engine, terminal)?;
         let template = ChatTemplate::of(engine.tokenizer())?.ok_or_else(|| {
             Usage(format!(
                 "{}: the model has no chat template, so it wasn't made to talk\nhint: hearth generate continues \
@@ -67,7 +74,8 @@ impl Chat {
             ..Sampling::default()
         };
         sampling.validate()?;
-        let mut talk = Talk { messages: Vec::new(), sampling, max_tokens: self.max_tokens };
+        let (max_tokens, context_shift) = (self.max_tokens, self.context_shift);
+        let mut talk = Talk { messages: Vec::new(), sampling, max_tokens, context_shift };
         talk.set_system(self.system);
         let mut editor = DefaultEditor::new().context("reading from the terminal")?;
         terminal.say(&format!("{} · /help for commands, Ctrl-D to leave", self.model.model));
@@ -127,6 +135,7 @@ struct Talk {
     messages: Vec<Message>,
     sampling: Sampling,
     max_tokens: usize,
+    context_shift: Option<usize>,
 }
 
 impl Talk {
@@ -155,6 +164,7 @@ impl Talk {
         let request = Request {
             prompt: Prompt::Tokens(tokens),
             sampling: self.sampling.clone(),
+            context_shift: self.context_shift,
             ..Request::new("", self.max_tokens)
         };
         let mut live = LiveText::default();
@@ -170,15 +180,23 @@ impl Talk {
         let note = match completion.finish {
             FinishReason::Cancelled => " · stopped",
             FinishReason::Length => " · as long as --max-tokens allows",
-            FinishReason::ContextFull => " · the model's context is full: /clear begins again",
+            FinishReason::ContextFull => {
+                " · the model's context is full: /clear begins again, --context-shift would go on"
+            }
             FinishReason::Stop | FinishReason::Eos => "",
         };
         terminal.say(&format!(
-            "  {} tokens at {}/s, first after {:.0} ms{note}",
+            "  {} tokens at {}/s, first after {:.0} ms{}{note}",
             completion.tokens.len(),
             count(timings.generate_speed()),
-            timings.first_token_seconds * 1e3
+            timings.first_token_seconds * 1e3,
+            drafted(&timings)
         ));
+        if let (Some(keep), dropped @ 1..) = (self.context_shift, completion.dropped_tokens) {
+            terminal.say(&format!(
+                "  the context was full: {dropped} tokens after the first {keep} were dropped"
+            ));
+        }
         messages.push(Message::new("assistant", completion.text.trim()));
         self.messages = messages;
         Ok(())

@@ -3,6 +3,7 @@
 use crate::failure::{Stopped, Usage};
 use crate::interrupt;
 use crate::model::ModelArgs;
+use crate::speculation::{SpeculationArgs, drafted};
 use crate::terminal::{LiveText, Terminal, count};
 use anyhow::Result;
 use hearth_engine::{
@@ -20,12 +21,17 @@ use std::path::PathBuf;
 pub struct Generate {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    speculation: SpeculationArgs,
     /// What to continue
     #[arg(long, default_value = "", value_name = "P")]
     prompt: String,
     /// Most tokens to write
     #[arg(long, default_value_t = 128, value_name = "N")]
     max_tokens: usize,
+    /// When the context is full, keep the first KEEP tokens, drop the oldest half of the others and go on
+    #[arg(long, value_name = "KEEP")]
+    context_shift: Option<usize>,
     /// Continuations of the one prompt
     #[arg(long, default_value_t = 1, value_name = "N")]
     n: usize,
@@ -86,6 +92,7 @@ impl Generate {
         }
         let constraint = self.constraint()?;
         let mut engine = self.model.open(terminal)?;
+        self.speculation.set(&mut engine, terminal)?;
         let sampling = Sampling {
             temperature: self.temperature,
             top_k: self.top_k,
@@ -109,6 +116,7 @@ impl Generate {
             ignore_eos: self.ignore_eos,
             logprobs: self.logprobs,
             constraint,
+            context_shift: self.context_shift,
             ..Request::new("", self.max_tokens)
         };
         // One continuation is shown as it comes, several one after another.
@@ -126,13 +134,21 @@ impl Generate {
             writeln!(stdout(), "{}", texts.join("\n\n---\n\n"))?;
         }
         terminal.say(&format!(
-            "{} prompt tokens at {}/s, {} written at {}/s, first after {:.0} ms",
+            "{} prompt tokens at {}/s, {} written at {}/s, first after {:.0} ms{}",
             timings.prompt_tokens,
             count(timings.prompt_speed()),
             completions.iter().map(|c| c.tokens.len()).sum::<usize>(),
             count(timings.generate_speed()),
-            timings.first_token_seconds * 1e3
+            timings.first_token_seconds * 1e3,
+            drafted(&timings)
         ));
+        let dropped = completions.iter().map(|c| c.dropped_tokens).max();
+        if let (Some(keep), Some(dropped @ 1..)) = (self.context_shift, dropped) {
+            let most = if self.n > 1 { "up to " } else { "" };
+            terminal.say(&format!(
+                "the context was full: {most}{dropped} tokens after the first {keep} were dropped"
+            ));
+        }
         if completions.iter().any(|c| c.finish == FinishReason::Cancelled) {
             return Err(Stopped("interrupted".into()).into());
         }
@@ -146,6 +162,8 @@ impl Generate {
                 "prompt_tokens_per_second": timings.prompt_speed(),
                 "generate_tokens_per_second": timings.generate_speed(),
                 "first_token_ms": timings.first_token_seconds * 1e3,
+                "drafted_tokens": timings.drafted_tokens,
+                "accepted_tokens": timings.accepted_tokens,
             }),
         )
     }
@@ -191,8 +209,11 @@ fn biases(given: &[(u32, f32)]) -> Result<HashMap<u32, f32>> {
 
 /// A continuation as the JSON result has it; log-probabilities in the shape of OpenAI's API.
 fn listed(completion: &Completion, logprobs: bool, tokenizer: &Tokenizer) -> Value {
-    let Completion { text, tokens, finish, .. } = completion;
+    let Completion { text, tokens, finish, dropped_tokens, .. } = completion;
     let mut listed = json!({ "text": text, "tokens": tokens, "finish": finish.name() });
+    if *dropped_tokens > 0 {
+        listed["dropped_tokens"] = json!(dropped_tokens);
+    }
     if logprobs {
         let one = |l: &Logprob| {
             let bytes = tokenizer.token_bytes(l.token).unwrap_or_default();

@@ -277,6 +277,15 @@ fn calls_that_ask_for_what_a_model_cannot_do() {
     room.refused_with("generate run --prompt A --regex a(b", "error: regular expression: invalid regex", &[]);
     room.refused_with("generate run --prompt A --grammar nowhere.lark", "error: ", &["nowhere.lark"]);
     room.refused_with("generate run --regex a --grammar b", "error: ", &["cannot be used with"]);
+    room.refused_with("generate run --draft-max 3", "error: ", &["--draft-model", "--prompt-lookup"]);
+    room.refused_with("generate run --prompt-lookup --draft-model run", "error: ", &["cannot be used with"]);
+    room.refused_with("generate run --prompt-lookup=0", "error: invalid value '0'", &[]);
+    room.refused_with("generate run --draft-model nowhere", "error: nowhere: no such file or folder", &[]);
+    room.refused(
+        "generate run --prompt A --context-shift 31",
+        "error: request 0: a context shift that keeps 31 tokens, but the model's context holds 32: expected at most \
+         30",
+    );
     let long = "cat ".repeat(80);
     let said = room.run(&["generate", "run", "--prompt", &long]);
     assert_eq!((said.code, said.out.as_str()), (Some(2), ""));

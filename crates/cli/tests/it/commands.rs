@@ -146,8 +146,43 @@ fn check_generate(room: &Room) {
     }
     assert!(json["completions"][0].get("logprobs").is_none(), "not asked for");
     check_constraints(room);
+    check_drafts(room);
+    check_context_shift(room);
     let three = room.done("generate run --prompt A --max-tokens 5 --n 3 --json").json();
     assert_eq!(three["completions"].as_array().map(Vec::len), Some(3));
+}
+
+/// The same text, whatever drafts it.
+fn check_drafts(room: &Room) {
+    for sampling in ["--temperature 0", "--temperature 0.8 --seed 3"] {
+        let args = format!("generate run --prompt The --max-tokens 24 --ignore-eos --n 2 {sampling} --json");
+        let plain = room.done(&args).json();
+        assert_eq!((&plain["drafted_tokens"], &plain["accepted_tokens"]), (&0.into(), &0.into()));
+        for drafts in ["--prompt-lookup", "--prompt-lookup=1 --draft-max 3", "--draft-model run"] {
+            let said = room.done(&format!("{args} {drafts}"));
+            let json = said.json();
+            assert_eq!(json["completions"], plain["completions"], "{drafts}");
+            let drafted = json["drafted_tokens"].as_u64().expect("a number");
+            let counted = format!(", {} of {drafted} drafted tokens accepted", json["accepted_tokens"]);
+            assert!(drafted == 0 || said.err.contains(&counted), "{counted:?}: {}", said.err);
+            assert!(drafted > 0 || drafts == "--prompt-lookup", "{drafts}");
+        }
+    }
+}
+
+/// Past the context of 32 only if that was asked for, and then not silently.
+fn check_context_shift(room: &Room) {
+    let args = "generate run --prompt The --max-tokens 60 --ignore-eos --json";
+    let full = room.done(args).json();
+    assert_eq!(full["completions"][0]["finish"], "context-full");
+    let said = room.done(&format!("{args} --context-shift 2"));
+    let completion = &said.json()["completions"][0];
+    assert_eq!(completion["finish"], "length");
+    assert_eq!(completion["tokens"].as_array().map(Vec::len), Some(60));
+    let dropped = completion["dropped_tokens"].as_u64().expect("a number");
+    assert_eq!(dropped % 15, 0, "half of what isn't kept, {dropped}");
+    let told = format!("the context was full: {dropped} tokens after the first 2 were dropped");
+    assert_eq!(said.err.matches(&told).count(), 1, "{}", said.err);
 }
 
 fn check_constraints(room: &Room) {
