@@ -237,6 +237,7 @@ impl<'a> Attempt<'a> {
             0 => &self.history[self.sequence.len()..],
             drafted => &self.draft[drafted - 1..],
         };
+        assert!(!tokens.is_empty(), "the draft model has taken in what wasn't written");
         Feed { sequence: self.sequence, tokens, logits: Logits::Last }
     }
 }
