@@ -20,6 +20,8 @@ use crate::vocab::{Spelling, Vocab};
 
 /// A batch is handed to threads in pieces of about this many bytes.
 const GRAIN_BYTES: usize = 64 << 10;
+/// Stands before a text that begins within another: a private-use character, which merges with nothing.
+const BEFORE: &str = "\u{E000}";
 
 /// Text to token ids and back. Cheap to clone; every method may be called from several threads.
 #[derive(Clone)]
@@ -140,6 +142,22 @@ impl Tokenizer {
     /// The ids of `text`, with special tokens that are spelled out in it recognised.
     pub fn encode_with_special(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_as(text, false)
+    }
+
+    /// The ids of `text` as they are within a longer one: [`Self::encode`] without the space that
+    /// SentencePiece puts in front of a text.
+    pub fn encode_within(&self, text: &str) -> Result<Vec<u32>> {
+        if self.model.spelling != Spelling::Metaspace {
+            return self.encode(text);
+        }
+        let before = self.encode(BEFORE)?;
+        let mut ids = self.encode(&format!("{BEFORE}{text}"))?;
+        if !ids.starts_with(&before) {
+            let problem = "the tokens of U+E000 depend on the text that follows it";
+            return Err(TokenizerError::Encode(problem.to_string()));
+        }
+        ids.drain(..before.len());
+        Ok(ids)
     }
 
     /// [`Self::encode`] for each text, on several threads.

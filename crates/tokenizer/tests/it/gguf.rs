@@ -116,6 +116,26 @@ fn special_tokens_spelled_in_text_stay_text() {
 }
 
 #[test]
+fn within_a_text_no_space_is_put_in_front() {
+    let golden = golden();
+    for name in ["bpe", "spm", "spm_prefix"] {
+        let tokenizer = load(vocab_of(&golden["vocabs"][name]));
+        for text in strings(&golden["texts"]).iter().filter(|text| name == "bpe" || !text.contains('▁')) {
+            let ids = tokenizer.encode_within(text).unwrap();
+            let bytes: Vec<u8> =
+                ids.iter().flat_map(|&id| tokenizer.token_bytes(id).unwrap()).copied().collect();
+            assert_eq!(String::from_utf8_lossy(&bytes), *text, "{name}: {:?}", pieces(&tokenizer, &ids));
+        }
+    }
+    // Where a space is put in front, a text after a space is the text alone.
+    let spm = load(vocab_of(&golden["vocabs"]["spm_prefix"]));
+    for text in ["cat", "a b", "猫"] {
+        assert_eq!(spm.encode_within(&format!(" {text}")).unwrap(), spm.encode(text).unwrap());
+        assert_ne!(spm.encode_within(text).unwrap(), spm.encode(text).unwrap());
+    }
+}
+
+#[test]
 fn exporting_is_the_inverse() {
     let golden = golden();
     let texts = strings(&golden["texts"]);
