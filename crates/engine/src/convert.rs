@@ -78,7 +78,7 @@ impl ModelFiles {
             self.source.as_ref(),
             mix,
             &importance,
-            &|writer| gguf::describe(writer, &self.name, &vocab),
+            &|writer| gguf::describe(writer, &self.name, &vocab, &self.special.infill),
             progress,
         )?;
         self.check(path, mix == Mix::F32).inspect_err(|_| {

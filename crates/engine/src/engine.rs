@@ -3,6 +3,7 @@
 use crate::constraint::Grammars;
 use crate::convert::ModelFiles;
 use crate::error::{EngineError, Result};
+use crate::generate::Prompt;
 use crate::special::SpecialRules;
 use crate::speculative::Speculation;
 use hearth_model::source::Source;
@@ -109,8 +110,19 @@ impl Engine {
         self.or_start(tokens)
     }
 
+    /// The tokens of a prompt of any kind; each has a row in the model.
+    pub(crate) fn tokens_of(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        let tokens = match prompt {
+            Prompt::Text(text) => self.prompt_tokens(text)?,
+            Prompt::Tokens(tokens) => self.or_start(tokens.clone())?,
+            Prompt::Infill { prefix, suffix } => self.infill_tokens(prefix, suffix)?,
+        };
+        self.check_ids(&tokens)?;
+        Ok(tokens)
+    }
+
     /// `tokens`, or the token that begins a text if there are none.
-    pub(crate) fn or_start(&self, mut tokens: Vec<u32>) -> Result<Vec<u32>> {
+    fn or_start(&self, mut tokens: Vec<u32>) -> Result<Vec<u32>> {
         if tokens.is_empty() {
             tokens.push(self.special.start.ok_or(EngineError::EmptyPrompt)?);
         }

@@ -73,6 +73,16 @@ pub enum EngineError {
     )]
     EmptyPrompt,
 
+    /// A text with a gap, and a model that can't fill it in.
+    #[error(
+        "the model can't fill in a middle: its tokenizer has {missing}\nhint: take a model that was trained for \
+         it, such as Qwen2.5-Coder or StarCoder2; or give a prompt without a suffix"
+    )]
+    NoInfill {
+        /// The tokens that it lacks.
+        missing: String,
+    },
+
     /// A prompt that leaves no room for a single token.
     #[error(
         "the prompt has {tokens} tokens, but the model's context holds {context}, the continuation included\n\

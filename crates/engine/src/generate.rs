@@ -23,6 +23,13 @@ pub enum Prompt {
     Text(String),
     /// Token ids, taken as they are.
     Tokens(Vec<u32>),
+    /// What stands before and after a gap, which is filled in; see [`Engine::infill_tokens`].
+    Infill {
+        /// Before.
+        prefix: String,
+        /// After.
+        suffix: String,
+    },
 }
 
 /// A prompt, and how it is to be continued.
@@ -253,11 +260,10 @@ impl Engine {
         if request.constraint.is_some() && request.ignore_eos {
             return problem("constrained output ends where its grammar does: ignore_eos can't be honoured");
         }
-        let mut tokens = match &request.prompt {
-            Prompt::Text(text) => self.prompt_tokens(text)?,
-            Prompt::Tokens(tokens) => self.or_start(tokens.clone())?,
-        };
-        self.check_ids(&tokens)?;
+        if request.context_shift.is_some() && matches!(request.prompt, Prompt::Infill { .. }) {
+            return problem("a context shift would cut the parts around the gap that is to be filled");
+        }
+        let mut tokens = self.tokens_of(&request.prompt)?;
         let dropped_tokens = self.fit_prompt(index, request, &mut tokens)?;
         let constraint = request.constraint.as_ref().map(|c| self.held_to(c)).transpose()?;
         Ok(Admitted { prompt: tokens, dropped_tokens, constraint })

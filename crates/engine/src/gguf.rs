@@ -1,6 +1,7 @@
 //! The tokenizer and the rules of special tokens that a GGUF file carries.
 
-use crate::error::Result;
+use crate::error::{EngineError, Result};
+use crate::infill::{InfillTokens, ROLES};
 use crate::special::SpecialRules;
 use hearth_model::ModelError;
 use hearth_model::gguf::{FromValue, Gguf, GgufWriter};
@@ -32,17 +33,44 @@ pub(crate) fn tokenizer(file: &Gguf) -> Result<(Tokenizer, SpecialRules)> {
     let tokenizer = Tokenizer::from_gguf(vocab, file.path())?;
     let mut special = SpecialRules::of_tokenizer(&tokenizer);
     special.ends.extend(ends);
-    special.ends.sort_unstable();
-    special.ends.dedup();
-    Ok((tokenizer, special))
+    let infill = infill(file, &tokenizer)?;
+    Ok((tokenizer, special.with_infill(infill)))
+}
+
+/// The tokens that fill in middles: those that the file names, else by their spellings.
+fn infill(file: &Gguf, tokenizer: &Tokenizer) -> Result<InfillTokens> {
+    let mut tokens = InfillTokens::of_tokenizer(tokenizer);
+    for role in &ROLES {
+        for key in [Some(role.key), role.older_key].into_iter().flatten() {
+            let Some(id) = token_id(file, key) else { continue };
+            if id as usize >= tokenizer.vocab_size() {
+                let largest = tokenizer.vocab_size().saturating_sub(1);
+                let problem = format!("tokenizer.ggml.{key} is {id}, but the largest id is {largest}");
+                return Err(EngineError::BadFile { path: file.path().to_owned(), problem });
+            }
+            *(role.place)(&mut tokens) = Some(id);
+            break;
+        }
+    }
+    Ok(tokens)
+}
+
+/// A token that the file names. A missing one is written as -1 by some, and as one past the end by others.
+fn token_id(file: &Gguf, key: &str) -> Option<u32> {
+    find::<i32>(file, key).ok().flatten().and_then(|id| u32::try_from(id).ok())
 }
 
 fn find<'a, T: FromValue<'a>>(file: &'a Gguf, key: &str) -> Result<Option<T>, ModelError> {
     file.find(&format!("tokenizer.ggml.{key}"))
 }
 
-/// Writes a vocabulary.
-pub(crate) fn describe(writer: &mut GgufWriter, name: &str, vocab: &GgufVocab) -> Result<(), ModelError> {
+/// Writes a vocabulary, and which of its tokens fill in middles.
+pub(crate) fn describe(
+    writer: &mut GgufWriter,
+    name: &str,
+    vocab: &GgufVocab,
+    infill: &InfillTokens,
+) -> Result<(), ModelError> {
     writer.set("general.name", name)?;
     let key = |rest: &str| format!("tokenizer.ggml.{rest}");
     writer.set(&key("model"), vocab.model.as_str())?;
@@ -68,6 +96,14 @@ pub(crate) fn describe(writer: &mut GgufWriter, name: &str, vocab: &GgufVocab) -
     for (rest, id) in ids {
         if let Some(id) = id {
             writer.set(&key(rest), id)?;
+        }
+    }
+    if infill.can_fill() {
+        let mut infill = infill.clone();
+        for role in &ROLES {
+            if let Some(id) = *(role.place)(&mut infill) {
+                writer.set(&key(role.key), id)?;
+            }
         }
     }
     let flags = [
@@ -97,10 +133,6 @@ fn vocabulary(file: &Gguf) -> Result<GgufVocab, ModelError> {
         let list: Option<Vec<&[u8]>> = find(file, key)?;
         Ok::<_, ModelError>(list.unwrap_or_default().into_iter().map(text).collect::<Vec<_>>())
     };
-    // A missing padding token is written as -1 by some, and as one past the end by others.
-    let id = |key: &str| {
-        Ok::<_, ModelError>(find::<i32>(file, key).ok().flatten().and_then(|id| u32::try_from(id).ok()))
-    };
     let mut vocab = GgufVocab {
         model: file.get::<&str>("tokenizer.ggml.model")?.to_owned(),
         pre: find::<&str>(file, "pre")?.map(str::to_owned),
@@ -108,10 +140,10 @@ fn vocabulary(file: &Gguf) -> Result<GgufVocab, ModelError> {
         scores: find(file, "scores")?.unwrap_or_default(),
         token_types: find(file, "token_type")?.unwrap_or_default(),
         merges: texts("merges")?,
-        bos: id("bos_token_id")?,
-        eos: id("eos_token_id")?,
-        unk: id("unknown_token_id")?,
-        pad: id("padding_token_id")?,
+        bos: token_id(file, "bos_token_id"),
+        eos: token_id(file, "eos_token_id"),
+        unk: token_id(file, "unknown_token_id"),
+        pad: token_id(file, "padding_token_id"),
         add_bos: find(file, "add_bos_token")?,
         add_eos: find(file, "add_eos_token")?,
         add_space_prefix: find(file, "add_space_prefix")?,

@@ -1,6 +1,7 @@
 //! Which tokens begin and end a text, as the model's files say.
 
 use crate::error::{EngineError, Result};
+use crate::infill::InfillTokens;
 use hearth_tokenizer::Tokenizer;
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,6 +20,8 @@ pub struct SpecialRules {
     pub start: Option<u32>,
     /// Any of these ends the generation.
     pub ends: Vec<u32>,
+    /// What fills in middles, where the model can do that; the padding and the separators among them are ends too.
+    pub infill: InfillTokens,
 }
 
 impl SpecialRules {
@@ -27,6 +30,11 @@ impl SpecialRules {
     /// `bos` is prepended if `tokenizer_config.json` has `add_bos_token: true`; where it doesn't say,
     /// if the template of `tokenizer.json`'s post-processor begins with it (as Llama 3's does).
     pub fn of_tokenizer(tokenizer: &Tokenizer) -> Self {
+        let rules = Self::without_infill(tokenizer);
+        rules.with_infill(InfillTokens::of_tokenizer(tokenizer))
+    }
+
+    fn without_infill(tokenizer: &Tokenizer) -> Self {
         let (bos, eos) = (tokenizer.bos(), tokenizer.eos());
         let add_bos = match tokenizer.config().get("add_bos_token").and_then(Value::as_bool) {
             Some(says) => says,
@@ -36,20 +44,27 @@ impl SpecialRules {
             prepend: bos.filter(|_| add_bos),
             start: bos.or(eos).or_else(|| tokenizer.id_of(END_OF_TEXT)),
             ends: eos.into_iter().collect(),
+            infill: InfillTokens::default(),
         }
+    }
+
+    /// The same with those tokens, in place of others; each end once, in order.
+    pub(crate) fn with_infill(mut self, infill: InfillTokens) -> Self {
+        self.ends.extend(infill.ends());
+        self.ends.sort_unstable();
+        self.ends.dedup();
+        SpecialRules { infill, ..self }
     }
 
     /// The rules of a model folder: the tokenizer's, and the ends that `generation_config.json`
     /// lists (a chat model may have several); `config.json`'s if there are no others.
     pub fn of_folder(dir: &Path, tokenizer: &Tokenizer) -> Result<Self> {
-        let mut rules = Self::of_tokenizer(tokenizer);
+        let mut rules = Self::without_infill(tokenizer);
         rules.ends.extend(ends_in(&dir.join("generation_config.json"))?);
         if rules.ends.is_empty() {
             rules.ends = ends_in(&dir.join("config.json"))?;
         }
-        rules.ends.sort_unstable();
-        rules.ends.dedup();
-        Ok(rules)
+        Ok(rules.with_infill(InfillTokens::of_tokenizer(tokenizer)))
     }
 }
 

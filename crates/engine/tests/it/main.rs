@@ -5,6 +5,7 @@ mod context_shift;
 mod errors;
 mod generate;
 mod gguf;
+mod infill;
 mod logprobs;
 mod sampler;
 mod score;
