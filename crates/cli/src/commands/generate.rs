@@ -26,6 +26,10 @@ pub struct Generate {
     /// What to continue
     #[arg(long, default_value = "", value_name = "P")]
     prompt: String,
+    /// What comes after the continuation: the gap between it and the prompt is filled in, by a model that
+    /// was trained for it
+    #[arg(long, value_name = "TEXT", conflicts_with = "chat")]
+    suffix: Option<String>,
     /// Most tokens to write
     #[arg(long, default_value_t = 128, value_name = "N")]
     max_tokens: usize,
@@ -104,9 +108,12 @@ impl Generate {
             seed: seed.unwrap_or(0),
             ..Sampling::default()
         };
-        let prompt = match self.chat {
-            true => Prompt::Tokens(chat_prompt(&engine, &self.model.model, self.system, &self.prompt)?),
-            false => Prompt::Text(self.prompt),
+        let prompt = match self.suffix {
+            Some(suffix) => Prompt::Infill { prefix: self.prompt, suffix },
+            None if self.chat => {
+                Prompt::Tokens(chat_prompt(&engine, &self.model.model, self.system, &self.prompt)?)
+            }
+            None => Prompt::Text(self.prompt),
         };
         let request = Request {
             prompt,

@@ -286,6 +286,12 @@ fn calls_that_ask_for_what_a_model_cannot_do() {
         "error: request 0: a context shift that keeps 31 tokens, but the model's context holds 32: expected at most \
          30",
     );
+    room.refused_with(
+        "generate run --prompt A --suffix B",
+        "error: the model can't fill in a middle: its tokenizer has no prefix token (",
+        &["no suffix token (", "no middle token (", "\nhint: take a model that was trained for it"],
+    );
+    room.refused_with("generate run --suffix B --chat", "error: ", &["cannot be used with"]);
     let long = "cat ".repeat(80);
     let said = room.run(&["generate", "run", "--prompt", &long]);
     assert_eq!((said.code, said.out.as_str()), (Some(2), ""));
