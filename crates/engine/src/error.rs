@@ -115,6 +115,17 @@ pub enum EngineError {
         expected: &'static str,
     },
 
+    /// A setting of a beam search outside its range.
+    #[error("beam search: {name} is {got}, expected {expected}")]
+    BeamSearch {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        got: String,
+        /// Its range.
+        expected: String,
+    },
+
     /// A constraint that isn't one, or that no output of this vocabulary can fulfil.
     #[error("{kind}: {problem}")]
     Constraint {

@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// Most sequences that take a step together; more wait their turn.
-const MAX_TOGETHER: usize = 64;
+pub(crate) const MAX_TOGETHER: usize = 64;
 
 /// What is to be continued.
 #[derive(Clone, Debug, PartialEq, Eq)]

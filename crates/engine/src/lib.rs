@@ -24,6 +24,7 @@
 //! Shape letters: V vocabulary, T tokens of a sequence.
 #![forbid(unsafe_code)]
 
+mod beam;
 mod constraint;
 mod context_shift;
 mod continuation;
@@ -45,6 +46,7 @@ mod speed;
 mod stream;
 mod template;
 
+pub use beam::{BeamSearch, Hypothesis};
 pub use constraint::Constraint;
 pub use convert::{Divergence, ImportanceMap, ModelFiles};
 pub use embed::{EmbedOptions, Embedder, Embeddings};

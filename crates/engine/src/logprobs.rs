@@ -36,7 +36,7 @@ impl TokenLogprobs {
 }
 
 /// The indices of the `count` largest values, the largest first; of equal ones the lower index.
-fn likeliest(values: &[f32], count: usize) -> Vec<u32> {
+pub(crate) fn likeliest(values: &[f32], count: usize) -> Vec<u32> {
     let order =
         |a: &u32, b: &u32| -> Ordering { values[*b as usize].total_cmp(&values[*a as usize]).then(a.cmp(b)) };
     let mut ids: Vec<u32> = (0..values.len() as u32).collect();

@@ -1,5 +1,6 @@
 //! Integration tests of the engine, in one binary, on tiny models with random weights.
 
+mod beam;
 mod constraint;
 mod context_shift;
 mod errors;
