@@ -1,6 +1,7 @@
 //! The `hearth` binary: arguments, terminal, exit codes. Each command is a thin call into a library.
 #![forbid(unsafe_code)]
 
+mod beams;
 mod commands;
 mod failure;
 mod interrupt;

@@ -1,10 +1,10 @@
 //! Beam search: the continuations that score best, of those that a search W hypotheses wide comes across.
 //!
-//! A hypothesis of T tokens, one that ends it included, scores Σ ln p / Tᴬ. A step goes on from the W unfinished
-//! hypotheses with the largest Σ ln p, all of them in one pass over the weights. The rules are those of
-//! `transformers` with `early_stopping=True`: of the continuations by Σ ln p, those among the first W that end the
-//! text are complete, and the first W that don't are gone on from. The search is over with W complete ones, or when
-//! they have as many tokens as they may.
+//! A hypothesis of T tokens, one that ends it included, scores Σ ln p / Tᴬ. A step goes on from the W
+//! unfinished hypotheses with the largest Σ ln p, all of them in one pass over the weights. The rules are those
+//! of `transformers` with `early_stopping=True`: of the continuations by Σ ln p, those among the first W that
+//! end the text are complete, and the first W that don't are gone on from. The search is over with W complete
+//! ones, or when they have as many tokens as they may.
 
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
@@ -73,8 +73,8 @@ struct Candidate {
 }
 
 impl Engine {
-    /// Searches for the best continuations of a prompt; the best comes first. There are fewer than asked for only if
-    /// there are no more. `on_step` hears how many tokens the hypotheses have, and may break off.
+    /// Searches for the best continuations of a prompt; the best comes first. There are fewer than asked for
+    /// only if there are no more. `on_step` hears how many tokens the hypotheses have, and may break off.
     ///
     /// # Errors
     /// If the search can't be carried out (before anything is worked on), if the model's output isn't a
@@ -165,8 +165,8 @@ impl Engine {
     }
 
     /// Continuations of the hypotheses by one token, the likeliest first; of equal ones that of the likelier
-    /// hypothesis, then the lower id. Among them are the first W that don't end the text, and all that come before
-    /// those. `logits` has a row of V values a hypothesis; only ids with a token are gone on with.
+    /// hypothesis, then the lower id. Among them are the first W that don't end the text, and all that come
+    /// before those. `logits` has a row of V values a hypothesis; only ids with a token are gone on with.
     fn candidates(
         &self,
         beams: &[Beam],
@@ -224,8 +224,8 @@ impl Candidate {
     }
 }
 
-/// The hypotheses that the next step goes on from. What several of them begin with is copied, but for the last of them,
-/// which takes it over.
+/// The hypotheses that the next step goes on from. What several of them begin with is copied, but for the
+/// last of them, which takes it over.
 fn grown(beams: Vec<Beam>, next: &[Candidate]) -> Vec<Beam> {
     let tokens: Vec<Vec<u32>> = next.iter().map(|candidate| candidate.tokens(&beams)).collect();
     let heirs = |beam: usize, next: &[Candidate]| next.iter().any(|candidate| candidate.beam == beam);

@@ -1,5 +1,5 @@
-//! Filling in a middle: what stands before it and after it, between the tokens that a model was trained with for that
-//! (Bavarian et al. 2022, "Efficient Training of Language Models to Fill in the Middle").
+//! Filling in a middle: what stands before it and after it, between the tokens that a model was trained with
+//! for that (Bavarian et al. 2022, "Efficient Training of Language Models to Fill in the Middle").
 
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
@@ -30,8 +30,8 @@ pub(crate) struct Role {
     pub(crate) key: &'static str,
     /// What older files call it.
     pub(crate) older_key: Option<&'static str>,
-    /// Spellings in published vocabularies: Qwen's and CodeGemma's, StarCoder's and Granite's, SantaCoder's, DeepSeek's,
-    /// CodeLlama's, GLM's.
+    /// Spellings in published vocabularies: Qwen's and CodeGemma's, StarCoder's and Granite's, SantaCoder's,
+    /// DeepSeek's, CodeLlama's, GLM's.
     spellings: &'static [&'static str],
     /// Its place among the tokens.
     pub(crate) place: fn(&mut InfillTokens) -> &mut Option<u32>,
@@ -167,8 +167,8 @@ impl Engine {
         Ok(tokens)
     }
 
-    /// The ids of a text in which nothing is taken for one of the tokens above. The tokenizer sees to that where they
-    /// are special; Qwen2.5's files list them among those that are not.
+    /// The ids of a text in which nothing is taken for one of the tokens above. The tokenizer sees to that where
+    /// they are special; Qwen2.5's files list them among those that are not.
     fn plain_tokens(&self, text: &str, within: bool) -> Result<Vec<u32>> {
         if text.is_empty() {
             return Ok(Vec::new());

@@ -1,5 +1,6 @@
 //! `hearth generate`: continue a prompt.
 
+use crate::beams::{self, BeamArgs};
 use crate::failure::{Stopped, Usage};
 use crate::interrupt;
 use crate::model::ModelArgs;
@@ -7,8 +8,8 @@ use crate::speculation::{SpeculationArgs, drafted};
 use crate::terminal::{LiveText, Terminal, count};
 use anyhow::Result;
 use hearth_engine::{
-    ChatTemplate, Completion, Constraint, Engine, Event, FinishReason, Logprob, Message, Prompt, Request,
-    Sampling,
+    BeamSearch, ChatTemplate, Completion, Constraint, Engine, Event, FinishReason, Logprob, Message, Prompt,
+    Request, Sampling,
 };
 use hearth_tokenizer::Tokenizer;
 use serde_json::{Value, json};
@@ -84,6 +85,8 @@ pub struct Generate {
     /// Go on after the token that ends a text
     #[arg(long)]
     ignore_eos: bool,
+    #[command(flatten)]
+    search: BeamArgs,
 }
 
 impl Generate {
@@ -97,6 +100,24 @@ impl Generate {
         let constraint = self.constraint()?;
         let mut engine = self.model.open(terminal)?;
         self.speculation.set(&mut engine, terminal)?;
+        let prompt = match self.suffix {
+            Some(suffix) => Prompt::Infill { prefix: self.prompt, suffix },
+            None if self.chat => {
+                Prompt::Tokens(chat_prompt(&engine, &self.model.model, self.system, &self.prompt)?)
+            }
+            None => Prompt::Text(self.prompt),
+        };
+        if let Some(beams) = self.search.beams {
+            let search = BeamSearch {
+                prompt,
+                max_tokens: self.max_tokens,
+                beams,
+                length_penalty: self.search.length_penalty,
+                n: self.n,
+                ignore_eos: self.ignore_eos,
+            };
+            return beams::run(&mut engine, &search, terminal, seed);
+        }
         let sampling = Sampling {
             temperature: self.temperature,
             top_k: self.top_k,
@@ -107,13 +128,6 @@ impl Generate {
             logit_bias: biases(&self.logit_bias)?,
             seed: seed.unwrap_or(0),
             ..Sampling::default()
-        };
-        let prompt = match self.suffix {
-            Some(suffix) => Prompt::Infill { prefix: self.prompt, suffix },
-            None if self.chat => {
-                Prompt::Tokens(chat_prompt(&engine, &self.model.model, self.system, &self.prompt)?)
-            }
-            None => Prompt::Text(self.prompt),
         };
         let request = Request {
             prompt,

@@ -292,6 +292,19 @@ fn calls_that_ask_for_what_a_model_cannot_do() {
         &["no suffix token (", "no middle token (", "\nhint: take a model that was trained for it"],
     );
     room.refused_with("generate run --suffix B --chat", "error: ", &["cannot be used with"]);
+    for flag in ["--temperature 0.5", "--top-p 0.9", "--stop x", "--regex a", "--logit-bias 3=1"] {
+        let call = format!("generate run --prompt A --beams 2 {flag}");
+        room.refused_with(&call, "error: ", &["cannot be used with", "--beams"]);
+    }
+    room.refused(
+        "generate run --prompt A --beams 2 --seed 3",
+        "error: --seed: a beam search draws nothing\nhint: leave --seed or --beams out",
+    );
+    room.refused(
+        "generate run --prompt A --beams 2 --n 3",
+        "error: beam search: n is 3, expected 1 to 2, the number of beams",
+    );
+    room.refused_with("generate run --prompt A --length-penalty 2", "error: ", &["--beams"]);
     let long = "cat ".repeat(80);
     let said = room.run(&["generate", "run", "--prompt", &long]);
     assert_eq!((said.code, said.out.as_str()), (Some(2), ""));

@@ -148,6 +148,15 @@ fn check_generate(room: &Room) {
     check_constraints(room);
     check_drafts(room);
     check_context_shift(room);
+    let greedy = room.done("generate run --prompt A --max-tokens 8 --temperature 0").out;
+    assert_eq!(room.done("generate run --prompt A --max-tokens 8 --beams 1").out, greedy);
+    let best = room
+        .done("generate run --prompt A --max-tokens 8 --beams 4 --length-penalty -0.5 --n 2 --json")
+        .json();
+    let found = best["completions"].as_array().expect("a list");
+    assert_eq!(found.len(), 2);
+    let score = |completion: &Value| completion["score"].as_f64().expect("a number");
+    assert!(score(&found[0]) >= score(&found[1]) && score(&found[0]) < 0.0, "{best}");
     let three = room.done("generate run --prompt A --max-tokens 5 --n 3 --json").json();
     assert_eq!(three["completions"].as_array().map(Vec::len), Some(3));
 }
