@@ -11,7 +11,7 @@ use hearth_model::gguf::{Gguf, GgufModel, Mix, save_gguf};
 use hearth_model::hf::SpecialIds;
 use hearth_model::runner::MAX_ROWS;
 use hearth_model::source::{Source, Stored};
-use hearth_model::{Decoder, Feed, FolderModel, Logits, Runner, StoredType, Weights, save_folder};
+use hearth_model::{CacheType, Decoder, Feed, FolderModel, Logits, Runner, StoredType, Weights, save_folder};
 use hearth_tokenizer::Tokenizer;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -121,6 +121,8 @@ impl ModelFiles {
         let count = COMPARED.min(self.decoder.config().max_positions) as u32;
         let tokens: Vec<u32> = (0..count).map(|i| (i * i * 31 + 7 * i + 1) % vocab).collect();
         let logits = |runner: &mut Runner| -> Result<Vec<f32>> {
+            // Weights in half precision would bring a cache of their own type, and other logits.
+            runner.set_cache_type(CacheType::F32);
             let mut sequence = runner.sequence(tokens.len())?;
             let feed = Feed { sequence: &mut sequence, tokens: &tokens, logits: Logits::All };
             Ok(runner.run(&mut [feed])?.to_vec())

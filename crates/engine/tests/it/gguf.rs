@@ -47,6 +47,18 @@ fn a_model_is_the_same_as_a_folder_a_file_and_a_folder_again() {
     assert_eq!(texts[0], texts[2]);
 }
 
+/// The written file's cache is wider than the one that the folder's weights bring, which is no difference.
+#[test]
+fn half_precision_is_widened_without_a_difference() {
+    let room = tempfile::tempdir().expect("a folder");
+    let (whole, half) = (folder(room.path()), room.path().join("half"));
+    ModelFiles::open(&whole).expect("opens").save_folder(&half, StoredType::Bf16).expect("saved");
+    let (file, again) = (room.path().join("m.gguf"), room.path().join("again.gguf"));
+    ModelFiles::open(&half).expect("opens").save_gguf(&file, Mix::F32, None, |_, _| {}).expect("the same");
+    ModelFiles::open(&whole).expect("opens").save_gguf(&again, mix("F16"), None, |_, _| {}).expect("saved");
+    ModelFiles::open(&again).expect("opens").save_gguf(&file, Mix::F32, None, |_, _| {}).expect("the same");
+}
+
 #[test]
 fn smaller_types_diverge_little_and_importance_helps() {
     let room = tempfile::tempdir().expect("a folder");
