@@ -1,7 +1,10 @@
 //! Integration tests of the command line, in one binary: the real `hearth` in folders of its own.
 
 mod bad_input;
+#[path = "../../../engine/tests/it/bert_folder.rs"]
+mod bert_folder;
 mod commands;
+mod embed;
 mod full_disk;
 mod interrupted;
 mod real_text;

@@ -3,6 +3,9 @@
 mod beam;
 mod constraint;
 mod context_shift;
+mod bert_folder;
+mod constraint;
+mod embed;
 mod errors;
 mod generate;
 mod gguf;
