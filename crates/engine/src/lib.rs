@@ -60,7 +60,7 @@ pub use infill::InfillTokens;
 pub use logprobs::{Logprob, TokenLogprobs};
 pub use pooling::Pooling;
 pub use sampler::{Sampler, Sampling};
-pub use score::{Score, ScoreProgress};
+pub use score::{Score, ScoreProgress, TokenScore};
 pub use special::SpecialRules;
 pub use speculative::{Draft, Speculation};
 pub use speed::{Speed, SpeedTest};

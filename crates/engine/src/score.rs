@@ -1,7 +1,8 @@
-//! How well a model predicts a text: loss, perplexity, bits per byte.
+//! How well a model predicts a text: loss, perplexity, bits per byte, and each token's part of them.
 
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
+use crate::logprobs::Logprob;
 use hearth_model::runner::MAX_ROWS;
 use hearth_model::{Feed, Logits};
 use std::ops::ControlFlow;
@@ -34,15 +35,28 @@ impl Score {
     }
 }
 
-/// How far scoring has come.
+/// A token that was predicted.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ScoreProgress {
+pub struct TokenScore {
+    /// Its place in its window, a token that was put in front counted.
+    pub position: usize,
+    /// The token.
+    pub token: Logprob,
+    /// The likeliest one; of equal ones the lower id.
+    pub top: Logprob,
+}
+
+/// How far scoring has come: after each window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScoreProgress<'a> {
     /// Tokens of the text that were read.
     pub read: usize,
     /// Tokens of the text.
     pub of: usize,
     /// The measure so far.
     pub so_far: Score,
+    /// The tokens of this window that were scored.
+    pub window: &'a [TokenScore],
 }
 
 impl Engine {
@@ -60,7 +74,7 @@ impl Engine {
         text: &str,
         ctx: Option<usize>,
         half: bool,
-        progress: impl FnMut(ScoreProgress) -> ControlFlow<()>,
+        progress: impl FnMut(ScoreProgress<'_>) -> ControlFlow<()>,
     ) -> Result<Score> {
         let mut tokens = self.tokenizer.encode(text)?;
         let begin = self.special.prepend;
@@ -79,7 +93,7 @@ impl Engine {
         tokens: &[u32],
         ctx: Option<usize>,
         half: bool,
-        progress: impl FnMut(ScoreProgress) -> ControlFlow<()>,
+        progress: impl FnMut(ScoreProgress<'_>) -> ControlFlow<()>,
     ) -> Result<Score> {
         self.score_windows(tokens, ctx, half, None, progress)
     }
@@ -91,7 +105,7 @@ impl Engine {
         ctx: Option<usize>,
         half: bool,
         begin: Option<u32>,
-        mut progress: impl FnMut(ScoreProgress) -> ControlFlow<()>,
+        mut progress: impl FnMut(ScoreProgress<'_>) -> ControlFlow<()>,
     ) -> Result<Score> {
         let context = self.context();
         let ctx = ctx.unwrap_or(context);
@@ -107,6 +121,7 @@ impl Engine {
             return Err(EngineError::TooShort { tokens: tokens.len(), needed, hint });
         }
         let mut score = Score::default();
+        let mut scored = Vec::with_capacity(ctx);
         let mut read = 0;
         let step = if begin.is_some() && !half { ctx - 1 } else { ctx };
         for part in tokens.chunks(step) {
@@ -117,17 +132,33 @@ impl Engine {
             let window: Vec<u32> = begin.into_iter().chain(part[replaced..].iter().copied()).collect();
             // llama.cpp counts the predictions made at positions ctx/2 up to ctx - 2.
             let first = if half { ctx / 2 } else { 0 };
-            self.score_window(&window, first, read, &mut score)?;
+            self.score_window(&window, first, read, &mut scored)?;
+            for TokenScore { token, .. } in &scored {
+                score.nats -= token.logprob;
+                score.tokens += 1;
+                score.bytes += match self.tokenizer.token_bytes(token.token) {
+                    Some(bytes) if !self.tokenizer.is_special(token.token) => bytes.len(),
+                    _ => 0,
+                };
+            }
             read += part.len();
-            if progress(ScoreProgress { read, of: tokens.len(), so_far: score }).is_break() {
+            let (of, so_far) = (tokens.len(), score);
+            if progress(ScoreProgress { read, of, so_far, window: &scored }).is_break() {
                 return Err(EngineError::Interrupted);
             }
         }
         Ok(score)
     }
 
-    /// Adds the predictions made at position `first` and after in one window.
-    fn score_window(&mut self, window: &[u32], first: usize, offset: usize, score: &mut Score) -> Result<()> {
+    /// The predictions made at position `first` and after in one window; `offset` tokens come before it.
+    fn score_window(
+        &mut self,
+        window: &[u32],
+        first: usize,
+        offset: usize,
+        scored: &mut Vec<TokenScore>,
+    ) -> Result<()> {
+        scored.clear();
         if window.len() < 2 {
             return Ok(());
         }
@@ -139,29 +170,25 @@ impl Engine {
             let wanted = if start + tokens.len() <= first { Logits::None } else { Logits::All };
             let logits = self.runner.run(&mut [Feed { sequence: &mut sequence, tokens, logits: wanted }])?;
             for (row, logits) in logits.chunks_exact(width).enumerate() {
-                let position = start + row;
-                if position < first {
-                    continue;
+                let position = start + row + 1;
+                if position > first {
+                    let score = token_score(logits, position, window[position]);
+                    scored.push(score.ok_or(EngineError::NotFinite { position: offset + position })?);
                 }
-                let target = window[position + 1];
-                let nats = negative_log_likelihood(logits, target)
-                    .ok_or(EngineError::NotFinite { position: offset + position + 1 })?;
-                score.nats += nats;
-                score.tokens += 1;
-                score.bytes += match self.tokenizer.token_bytes(target) {
-                    Some(bytes) if !self.tokenizer.is_special(target) => bytes.len(),
-                    _ => 0,
-                };
             }
         }
         Ok(())
     }
 }
 
-/// `ln Σ eˡ - l[target]` in `f64`; none if that isn't a number.
-fn negative_log_likelihood(logits: &[f32], target: u32) -> Option<f64> {
-    let nats = log_sum_exp(logits) - f64::from(*logits.get(target as usize)?);
-    nats.is_finite().then_some(nats)
+/// The log-probability `l[token] - ln Σ eˡ` in `f64`, and the largest; none if they aren't numbers.
+fn token_score(logits: &[f32], position: usize, token: u32) -> Option<TokenScore> {
+    let total = log_sum_exp(logits);
+    let of = |token: u32, logit: f32| Logprob { token, logprob: f64::from(logit) - total };
+    let larger = |best: (u32, f32), next: (u32, f32)| if next.1 > best.1 { next } else { best };
+    let (top, largest) = (0..).zip(logits.iter().copied()).reduce(larger)?;
+    let token = of(token, *logits.get(token as usize)?);
+    token.logprob.is_finite().then_some(TokenScore { position, token, top: of(top, largest) })
 }
 
 /// `ln Σ eˡ` in `f64`.

@@ -71,6 +71,7 @@ fn a_model_is_trained_asked_and_judged() {
     );
     check_generate(&room);
     check_eval(&room, json["val_loss"].as_f64().expect("a number"));
+    check_token_scores(&room);
     check_again(&room);
     check_gguf(&room);
 }
@@ -239,6 +240,35 @@ fn check_eval(room: &Room, val_loss: f64) {
     std::io::Write::write_all(&mut compressed, &room.read("text.txt")).expect("compresses");
     room.write("text.txt.gz", compressed.finish().expect("compresses"));
     assert_eq!(room.done("eval run --text text.txt.gz --json").json(), json);
+}
+
+/// A line a token, which add up to the loss.
+fn check_token_scores(room: &Room) {
+    let said = room.done("eval run --text text.txt --ctx 16 --half --tokens scores.jsonl --json");
+    let lines = String::from_utf8(room.read("scores.jsonl")).expect("text");
+    let tokens: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(said.json()["tokens"].as_u64(), Some(tokens.len() as u64));
+    let number = |token: &Value, key: &str| token[key].as_f64().expect("a number");
+    let nats: f64 = tokens.iter().map(|token| -number(token, "logprob")).sum();
+    assert!((nats / tokens.len() as f64 - number(&said.json(), "loss")).abs() < 1e-9);
+    for (i, token) in tokens.iter().enumerate() {
+        // Seven of each window, after nine.
+        assert_eq!(
+            (number(token, "window"), number(token, "position")),
+            ((i / 7) as f64, (9 + i % 7) as f64)
+        );
+        assert!(number(token, "top_logprob") >= number(token, "logprob"), "{token}");
+        assert_eq!(token["top_token"] == token["token"], token["top_logprob"] == token["logprob"], "{token}");
+    }
+    room.refused_with(
+        "eval run --text text.txt --tokens no/such/folder.jsonl",
+        "error: ",
+        &["no/such/folder"],
+    );
+    // What can't be scored leaves the file of before.
+    room.write("short.txt", "A");
+    room.refused_with("eval run --text short.txt --tokens scores.jsonl", "error: the text has", &[]);
+    assert_eq!(room.read("scores.jsonl"), lines.as_bytes());
 }
 
 /// The same recipe gives the same bits; a finished run stays finished.

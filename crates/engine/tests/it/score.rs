@@ -1,7 +1,7 @@
 //! Scores against the losses that training's executor gives.
 
 use crate::{TEXT, bpe, random};
-use hearth_engine::{Engine, EngineError, Score};
+use hearth_engine::{Engine, EngineError, Score, ScoreProgress, TokenScore};
 use hearth_model::tape::{TokenBatch, Trainable};
 use hearth_model::{Decoder, DecoderConfig, Weights};
 use std::ops::ControlFlow;
@@ -98,6 +98,40 @@ fn half_scores_the_second_half_of_full_windows() {
     }
 }
 
+/// Each predicted token is told with its place, its log-probability and the likeliest one.
+#[test]
+fn tokens_are_told_one_by_one() {
+    let mut m = model(64, 1);
+    for (ctx, half) in [(20, false), (20, true), (64, false)] {
+        let tokens = m.tokens.clone();
+        let first = if half { ctx / 2 } else { 0 };
+        let mut windows = tokens.chunks(ctx).filter(|w| !half || w.len() == ctx);
+        let mut told: Vec<Vec<TokenScore>> = Vec::new();
+        let mut keep = |p: ScoreProgress<'_>| {
+            told.push(p.window.to_vec());
+            ControlFlow::Continue(())
+        };
+        let score = m.engine.score_tokens(&tokens, Some(ctx), half, &mut keep).expect("scores");
+        for told in &told {
+            let window = windows.next().expect("as many windows");
+            let expect: Vec<(usize, u32)> = window.iter().copied().enumerate().skip(first + 1).collect();
+            assert_eq!(told.iter().map(|t| (t.position, t.token.token)).collect::<Vec<_>>(), expect);
+            let batch = TokenBatch::causal(window.to_vec(), 1);
+            let logits = Trainable::new(m.decoder.clone()).logits(&m.weights, &batch).expect("runs");
+            let rows = logits.data().chunks_exact(m.decoder.config().vocab_size).skip(first);
+            for ((t, loss), row) in told.iter().zip(&m.losses(window)[first..]).zip(rows) {
+                near(-t.token.logprob, *loss);
+                let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                near(f64::from(row[t.top.token as usize]), f64::from(largest));
+                near(t.top.logprob - t.token.logprob, f64::from(largest - row[t.token.token as usize]));
+            }
+        }
+        assert_eq!(windows.next(), None);
+        let sum: f64 = told.iter().flatten().map(|t| -t.token.logprob).sum();
+        near(sum / score.tokens as f64, score.loss());
+    }
+}
+
 #[test]
 fn text_is_scored_as_its_tokens_are() {
     let mut m = model(32, 1);
@@ -117,13 +151,13 @@ fn progress_reaches_the_end_and_may_stop() {
     let score = m
         .engine
         .score_tokens(&tokens, Some(20), false, |p| {
-            seen.push(p);
+            seen.push((p.read, p.of, p.so_far));
             ControlFlow::Continue(())
         })
         .expect("scores");
     assert_eq!(seen.len(), tokens.len().div_ceil(20));
-    assert!(seen.windows(2).all(|w| w[0].read < w[1].read) && seen.iter().all(|p| p.of == tokens.len()));
-    assert_eq!(seen.last().map(|p| (p.read, p.so_far)), Some((tokens.len(), score)));
+    assert!(seen.windows(2).all(|w| w[0].0 < w[1].0) && seen.iter().all(|p| p.1 == tokens.len()));
+    assert_eq!(seen.last().map(|p| (p.0, p.2)), Some((tokens.len(), score)));
     let stopped = m.engine.score_tokens(&tokens, Some(20), false, |_| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(EngineError::Interrupted)));
 }
