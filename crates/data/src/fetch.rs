@@ -112,7 +112,7 @@ fn fetch_with(
         let down = work.path().join(format!("down{i}"));
         fs::create_dir(&down)?;
         download(entry, package, &down)?;
-        archives.push(only_file(entry, package, &down)?);
+        archives.push(only_file(entry.client, &entry.client.spec(package), &down)?);
     }
     progress(FetchProgress::Checking);
     for (package, archive) in entry.packages.iter().zip(&archives) {
@@ -160,7 +160,7 @@ fn joined(entry: &Entry, field: fn(&Package) -> &'static str) -> String {
 }
 
 /// The length of all files in a folder and below, without the manifest.
-fn folder_bytes(folder: &Path) -> Result<u64> {
+pub(crate) fn folder_bytes(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for file in fs::read_dir(folder)? {
         let file = file?;
@@ -188,16 +188,21 @@ fn cached(entry: &'static Entry, folder: &Path) -> Option<Fetched> {
     (whole && same).then(|| fetched(entry, path, manifest.records, true))
 }
 
-/// Has the client put the package's archive into `folder`.
 fn download(entry: &'static Entry, package: &Package, folder: &Path) -> Result<()> {
-    let package = entry.client.spec(package);
-    let (programs, arguments): (&[&[&str]], Vec<&str>) = match entry.client {
-        // One retry: npm's own default keeps someone who is offline waiting for over a minute.
-        Client::Npm if cfg!(windows) => (&[&["npm.cmd"]], vec!["pack", "--fetch-retries=1", &package]),
-        Client::Npm => (&[&["npm"]], vec!["pack", "--fetch-retries=1", &package]),
+    run_client(entry.client, entry.name, &entry.client.spec(package), folder)
+}
+
+/// Has a client put the archive of `package` into `folder`, for which `name` was asked for. None of the package's code
+/// is run: wheels alone are taken, and no scripts.
+pub(crate) fn run_client(client: Client, name: &str, package: &str, folder: &Path) -> Result<()> {
+    // One retry: npm's own default keeps someone who is offline waiting for over a minute.
+    let npm = vec!["pack", "--ignore-scripts", "--fetch-retries=1", package];
+    let (programs, arguments): (&[&[&str]], Vec<&str>) = match client {
+        Client::Npm if cfg!(windows) => (&[&["npm.cmd"]], npm),
+        Client::Npm => (&[&["npm"]], npm),
         Client::Pip => (
             &[&["pip"], &["pip3"], &["python3", "-m", "pip"], &["python", "-m", "pip"]],
-            vec!["download", "--no-deps", "--disable-pip-version-check", &package],
+            vec!["download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", package],
         ),
     };
     for program in programs {
@@ -213,9 +218,14 @@ fn download(entry: &'static Entry, package: &Package, folder: &Path) -> Result<(
         }
         let problem = complaint(&String::from_utf8_lossy(&output.stderr));
         let command = format!("{} {}", program.join(" "), arguments.join(" "));
-        return Err(DataError::ClientFailed { client: entry.client.name(), package, problem, command });
+        return Err(DataError::ClientFailed {
+            client: client.name(),
+            package: package.into(),
+            problem,
+            command,
+        });
     }
-    Err(DataError::NoClient { name: entry.name, client: entry.client.name() })
+    Err(DataError::NoClient { name: name.into(), client: client.name() })
 }
 
 /// The first few lines in which a client says what went wrong.
@@ -226,15 +236,15 @@ fn complaint(said: &str) -> String {
     if lines.is_empty() { said.trim().to_string() } else { lines.join("; ") }
 }
 
-fn only_file(entry: &'static Entry, package: &Package, folder: &Path) -> Result<PathBuf> {
+pub(crate) fn only_file(client: Client, package: &str, folder: &Path) -> Result<PathBuf> {
     let files = fs::read_dir(folder)?.map(|file| Ok(file?.path())).collect::<Result<Vec<_>>>()?;
     match files.as_slice() {
         [file] => Ok(file.clone()),
         files => Err(DataError::ClientFailed {
-            client: entry.client.name(),
-            package: entry.client.spec(package),
+            client: client.name(),
+            package: package.into(),
             problem: format!("expected one archive, got {} files", files.len()),
-            command: format!("{} …", entry.client.name()),
+            command: format!("{} …", client.name()),
         }),
     }
 }

@@ -85,7 +85,7 @@ fn fetch_from(
     mut progress: impl FnMut(&str),
 ) -> Result<PathBuf> {
     let wrong =
-        |problem: String, hint: String| DataError::HubName { name: format!("hf:{name}"), problem, hint };
+        |problem: String, hint: String| DataError::ModelName { name: format!("hf:{name}"), problem, hint };
     let wanted = HubName::parse(name).map_err(|problem| {
         let hint = "names look like hf:org/name, hf:org/name@revision, hf:org/name/file.gguf";
         wrong(problem, hint.into())

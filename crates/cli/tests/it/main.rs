@@ -7,6 +7,8 @@ mod commands;
 mod embed;
 mod full_disk;
 mod interrupted;
+#[cfg(unix)]
+mod packages;
 mod real_text;
 
 use serde_json::Value;
