@@ -26,6 +26,8 @@ from machine import commit
 
 RESULTS = Path(__file__).parents[1] / "results"
 WINDOW, GREEDY, WANTED = 512, 64, 0.98
+# Leads in nats below which two tokens are near-ties.
+NEAR = (0.1, 0.25, 0.5)
 HEADER = (
     "The likeliest token after each position of a text, in windows of 512 tokens; [how](../README.md#token-by-token).\n"
     "Where the two differ, the lead is by how many nats llama.cpp's choice led Hearth's there, by llama.cpp's logits.\n"
@@ -122,15 +124,16 @@ def compare(binary: str, path: Path, text: Path, width: int, exact: Path | None 
         "same_ids": True,
         "tokens": at,
         "same_top": {pair: count / at for pair, count in same.items()},
-        "leads": sorted(leads),
+        "lead_median": float(np.median(leads)) if leads else 0.0,
+        "lead_greatest": max(leads, default=0.0),
+        "same_within_nats": {str(most): 1 - sum(lead > most for lead in leads) / at for most in NEAR},
         "mean_logprob_difference": float(np.mean(far)),
     }
 
 
 def report(model: str, text: str, figures: dict) -> str:
     """A row of the table."""
-    leads = figures.get("leads", [])
-    lead = f"{np.median(leads):.3f}, {max(leads):.3f}" if leads else "–"
+    lead = f"{figures['lead_median']:.3f}, {figures['lead_greatest']:.3f}" if figures["same_ids"] else "–"
     share = {pair: f"{100 * same:.2f}%" for pair, same in figures.get("same_top", {}).items()}
     exact = f"{share['hearth_exact']}, {share['peer_exact']}" if "peer_exact" in share else "–"
     date, version = datetime.now(UTC).date().isoformat(), f"llama-cpp-python {llama_cpp.__version__}"
@@ -167,7 +170,7 @@ def tokens(args: argparse.Namespace) -> bool:
                 rows += report(model.name, text.name, figures)
                 raw.setdefault(model.name, {})[text.name] = figures
                 good &= figures["same_ids"] and figures["same_top"]["hearth_peer"] >= WANTED
-                print({key: value for key, value in figures.items() if key != "leads"}, flush=True)
+                print(figures, flush=True)
     if args.dry:
         print(rows)
     else:
