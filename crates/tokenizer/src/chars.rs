@@ -3,6 +3,8 @@
 //! The general pipeline would treat a whole text as one word of a BPE without merges, and drop
 //! characters it does not know; a table does it faster and can say which character is unknown.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::Value;
 
 use crate::error::{Result, TokenizerError};
@@ -11,7 +13,7 @@ use crate::vocab::Vocab;
 /// Character to id.
 pub(crate) struct Chars {
     ascii: [u32; 128],
-    others: std::collections::HashMap<char, u32, ahash::RandomState>,
+    others: HashMap<char, u32, ahash::RandomState>,
     unk: Option<u32>,
 }
 
@@ -24,11 +26,8 @@ impl Chars {
         let absent = |key: &str| file.get(key).is_none_or(Value::is_null);
         let model = file.get("model");
         let field = |key: &str| model.and_then(|model| model.get(key));
-        let added = |token: &str| {
-            file.get("added_tokens").and_then(Value::as_array).is_some_and(|added| {
-                added.iter().any(|a| a.get("content").and_then(Value::as_str) == Some(token))
-            })
-        };
+        let added = file.get("added_tokens").and_then(Value::as_array).into_iter().flatten();
+        let added: HashSet<&str> = added.filter_map(|token| token.get("content")?.as_str()).collect();
         absent("normalizer")
             && absent("pre_tokenizer")
             && file.pointer("/decoder/type").and_then(Value::as_str) == Some("Fuse")
@@ -36,9 +35,9 @@ impl Chars {
             && field("byte_fallback").and_then(Value::as_bool) != Some(true)
             && field("byte_level").and_then(Value::as_bool) != Some(true)
             && field("fuse_unk").and_then(Value::as_bool) != Some(true)
-            && field("vocab")
-                .and_then(Value::as_object)
-                .is_some_and(|vocab| vocab.keys().all(|token| token.chars().count() == 1 || added(token)))
+            && field("vocab").and_then(Value::as_object).is_some_and(|vocab| {
+                vocab.keys().all(|token| token.chars().count() == 1 || added.contains(token.as_str()))
+            })
     }
 
     pub(crate) fn new(vocab: &Vocab, unk: Option<u32>) -> Self {
@@ -76,20 +75,27 @@ impl Chars {
     /// As [`Self::encode_into`], with added tokens recognised: the earliest first, the longest of
     /// those that begin at the same place.
     pub(crate) fn encode_with_added(&self, text: &str, vocab: &Vocab, out: &mut Vec<u32>) -> Result<()> {
-        let mut at = 0;
-        loop {
-            let rest = &text[at..];
-            let next = vocab
-                .added
-                .iter()
-                .filter_map(|(id, token)| Some((rest.find(token.as_str())?, token.len(), *id)))
-                .min_by_key(|&(start, len, _)| (start, std::cmp::Reverse(len)));
-            let Some((start, len, id)) = next else {
-                return self.encode_into(rest, at, out);
-            };
-            self.encode_into(&rest[..start], at, out)?;
-            out.push(id);
-            at += start + len;
+        // The longest first; one of no bytes would be found for ever.
+        let mut added: Vec<&(u32, String)> =
+            vocab.added.iter().filter(|(_, token)| !token.is_empty()).collect();
+        added.sort_by_key(|(_, token)| std::cmp::Reverse(token.len()));
+        let mut by_first: HashMap<u8, Vec<&(u32, String)>> = HashMap::new();
+        for token in added {
+            by_first.entry(token.1.as_bytes()[0]).or_default().push(token);
         }
+        let (mut plain, mut at) = (0, 0);
+        while let Some(first) = text.as_bytes().get(at) {
+            let known = by_first.get(first).into_iter().flatten();
+            match known.into_iter().find(|(_, token)| text[at..].starts_with(token.as_str())) {
+                Some((id, token)) => {
+                    self.encode_into(&text[plain..at], plain, out)?;
+                    out.push(*id);
+                    at += token.len();
+                    plain = at;
+                }
+                None => at += text[at..].chars().next().map_or(1, char::len_utf8),
+            }
+        }
+        self.encode_into(&text[plain..], plain, out)
     }
 }

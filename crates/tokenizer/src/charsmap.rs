@@ -14,6 +14,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
+/// The longest replacement of a character: that of the ligature U+FDFA has 33 bytes.
+const MOST_REPLACEMENT: usize = 1024;
+
 /// Checks the tables in a canonical `tokenizer.json`'s `normalizer`.
 pub(crate) fn check(normalizer: &Value) -> Result<(), String> {
     if let Some(members) = normalizer.get("normalizers").and_then(Value::as_array) {
@@ -38,6 +41,10 @@ fn check_bytes(bytes: &[u8]) -> Result<(), String> {
     let (trie, replacements) = rest.split_at(size);
     let replacements =
         std::str::from_utf8(replacements).map_err(|_| "its replacements aren't UTF-8".to_string())?;
+    let longest = replacements.split('\0').map(str::len).max().unwrap_or_default();
+    if longest > MOST_REPLACEMENT {
+        return Err(format!("a replacement of {longest} bytes, expected at most {MOST_REPLACEMENT}"));
+    }
     let units: Vec<u32> = trie.as_chunks::<4>().0.iter().map(|unit| u32::from_le_bytes(*unit)).collect();
     let unit = |place: usize| {
         let outside = || format!("a path leads to unit {place} of {}", units.len());

@@ -117,7 +117,7 @@ impl Tokenizer {
         let vocab = Checked::new(vocab).map_err(bad)?;
         let json = match vocab.model.as_str() {
             "gpt2" => byte_level::to_json(&vocab),
-            "llama" => Ok(sentencepiece::to_json(&vocab)),
+            "llama" => sentencepiece::to_json(&vocab),
             "t5" => unigram::to_json(&vocab),
             "bert" => wordpiece::to_json(&vocab),
             other => Err(format!(

@@ -3,6 +3,8 @@
 //! What is written is the version 1.0 spelling, which every release of the Hugging Face library,
 //! `transformers` and llama.cpp's converter read.
 
+use std::collections::HashSet;
+
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -36,8 +38,8 @@ impl BpeParts {
 
     /// The text of a `tokenizer.json` with another `pre_tokenizer`, and what surrounds a text.
     pub(crate) fn to_json_with(&self, pre_tokenizer: Value, post_processor: Value) -> String {
-        let is_added =
-            |id: usize| self.special_ids.contains(&(id as u32)) || self.added_ids.contains(&(id as u32));
+        let added: HashSet<u32> = self.special_ids.iter().chain(&self.added_ids).copied().collect();
+        let is_added = |id: usize| added.contains(&(id as u32));
         // Added tokens at the end stay out of the model's own vocabulary; the loader numbers them
         // on from its size. One in the middle has to be in it to keep its id.
         let mut model_len = self.tokens.len();
@@ -84,7 +86,7 @@ fn added_token(id: u32, content: &str, special: bool) -> Value {
 
 /// The `added_tokens` of a `tokenizer.json`, in the order of their ids.
 pub(crate) fn added_tokens(tokens: &[String], special_ids: &[u32], added_ids: &[u32]) -> Vec<Value> {
-    let special: std::collections::HashSet<u32> = special_ids.iter().copied().collect();
+    let special: HashSet<u32> = special_ids.iter().copied().collect();
     let mut ids: Vec<u32> = special_ids.iter().chain(added_ids).copied().collect();
     ids.sort_unstable();
     ids.dedup();

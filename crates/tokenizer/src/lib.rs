@@ -25,6 +25,7 @@ mod cut;
 mod error;
 mod gguf;
 mod json;
+mod limits;
 mod load;
 mod merge;
 mod pretokenize;

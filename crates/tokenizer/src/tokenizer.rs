@@ -12,6 +12,7 @@ use crate::charsmap;
 use crate::cut::Cutter;
 use crate::error::{Result, TokenizerError};
 use crate::json::{self, BpeParts};
+use crate::limits;
 use crate::pretokenize::PreTokenizer;
 use crate::replace::replace_file;
 use crate::stream::DecodeStream;
@@ -74,6 +75,7 @@ impl Tokenizer {
             serde_json::from_str(&json).map_err(|error| bad(format!("not JSON: {error}")))?;
         tokenizers::canonicalize_value(&mut file).map_err(|error| bad(error.to_string()))?;
         charsmap::check(&file["normalizer"]).map_err(bad)?;
+        limits::check(&file).map_err(bad)?;
         let spelling = spelling_of(&file);
         let vocab = Vocab::from_json(&file, spelling).map_err(bad)?;
         let pre_tokenizer = file.get("pre_tokenizer").and_then(PreTokenizer::from_json);

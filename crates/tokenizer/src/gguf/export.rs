@@ -119,7 +119,7 @@ fn sentencepiece(tokenizer: &Tokenizer, file: &Value, vocab: &mut GgufVocab) -> 
         }
     }
     let plain_only = GgufVocab { token_types: only_normal(&vocab.token_types), ..vocab.clone() };
-    let derived = sentencepiece::derive_merges(&plain_only);
+    let derived = sentencepiece::derive_merges(&plain_only)?;
     let given: Vec<(u32, u32)> = plain.iter().map(|&(left, right, _)| (left, right)).collect();
     if derived != given {
         let place = derived.iter().zip(&given).position(|(one, other)| one != other);

@@ -12,8 +12,15 @@ use serde_json::{Value, json};
 use super::{Checked, GgufVocab, SPACE, kind};
 use crate::json::{BpeModel, ById, File};
 
-pub(super) fn to_json(vocab: &Checked) -> String {
-    let merges = derive_merges(vocab);
+/// How many bytes of tokens are looked up for merges: each token's, once for each place to cut it at. Gemma's
+/// vocabulary of 262,144 takes 17 million; a few tokens of megabytes would take hours.
+const MOST_LOOKED_UP: usize = 1 << 31;
+/// How many bytes all merges take when written. Gemma's take some 8 million; tokens that are each one character
+/// longer than another have as many merges as bytes, each as long as a token.
+const MOST_MERGE_BYTES: usize = 64 << 20;
+
+pub(super) fn to_json(vocab: &Checked) -> Result<String, String> {
+    let merges = derive_merges(vocab)?;
     let merges = merges
         .iter()
         .map(|&(left, right)| format!("{} {}", vocab.tokens[left as usize], vocab.tokens[right as usize]));
@@ -24,14 +31,14 @@ pub(super) fn to_json(vocab: &Checked) -> String {
         ..BpeModel::new(ById(&vocab.tokens), merges.collect())
     };
     let prefix = vocab.add_space_prefix == Some(true);
-    File {
+    Ok(File {
         added_tokens: vocab.added_tokens(),
         normalizer: normalizer(prefix),
         post_processor: vocab.surround(),
         decoder: decoder(prefix),
         ..File::new(model)
     }
-    .pretty()
+    .pretty())
 }
 
 /// Spaces become `▁`, and one comes first if `prefix`.
@@ -70,7 +77,11 @@ fn has_all_bytes(tokens: &[String]) -> bool {
 ///
 /// Control, unknown and byte tokens take no part, so text never spells one; nor do tokens with a
 /// space, which has become `▁` before anything is merged.
-pub(super) fn derive_merges(vocab: &GgufVocab) -> Vec<(u32, u32)> {
+///
+/// # Errors
+/// If the tokens are so long, or so many of them are put together from others, that it would take minutes or
+/// gigabytes.
+pub(super) fn derive_merges(vocab: &GgufVocab) -> Result<Vec<(u32, u32)>, String> {
     let takes_part = |&(id, token): &(u32, &str)| {
         let kind = vocab.token_types.get(id as usize).copied().unwrap_or(kind::NORMAL);
         matches!(kind, kind::NORMAL | kind::USER_DEFINED | kind::UNUSED) && !token.contains(' ')
@@ -86,7 +97,16 @@ pub(super) fn derive_merges(vocab: &GgufVocab) -> Vec<(u32, u32)> {
         lengths: (u32, u32),
         parts: (u32, u32),
     }
+    let looked_up = tokens.iter().map(|(_, token)| token.len().saturating_mul(token.len()));
+    if looked_up.fold(0, usize::saturating_add) > MOST_LOOKED_UP {
+        let longest = tokens.iter().map(|(_, token)| token.len()).max().unwrap_or_default();
+        return Err(format!(
+            "the {} tokens are too long to be those of SentencePiece: the longest has {longest} bytes",
+            tokens.len()
+        ));
+    }
     let mut merges: Vec<Merge> = Vec::new();
+    let mut merge_bytes = 0;
     for &(id, token) in &tokens {
         // Minus zero would sort apart from zero.
         let score = vocab.scores.get(id as usize).copied().unwrap_or_default() + 0.0;
@@ -94,6 +114,14 @@ pub(super) fn derive_merges(vocab: &GgufVocab) -> Vec<(u32, u32)> {
         for (before, (at, _)) in (1..).zip(token.char_indices().skip(1)) {
             let (left, right) = token.split_at(at);
             let Some((&left, &right)) = id_of.get(left).zip(id_of.get(right)) else { continue };
+            merge_bytes += token.len() + 1;
+            if merge_bytes > MOST_MERGE_BYTES {
+                return Err(format!(
+                    "the scores of {} tokens stand for more than {MOST_MERGE_BYTES} bytes of merges, more than \
+                     any vocabulary has",
+                    tokens.len()
+                ));
+            }
             merges.push(Merge { score, lengths: (before, length - before), parts: (left, right) });
         }
     }
@@ -101,5 +129,5 @@ pub(super) fn derive_merges(vocab: &GgufVocab) -> Vec<(u32, u32)> {
     merges.sort_by(|a, b| {
         b.score.total_cmp(&a.score).then_with(|| Reverse(a.lengths).cmp(&Reverse(b.lengths)))
     });
-    merges.into_iter().map(|merge| merge.parts).collect()
+    Ok(merges.into_iter().map(|merge| merge.parts).collect())
 }

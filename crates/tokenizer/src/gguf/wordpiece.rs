@@ -3,6 +3,8 @@
 //! A GGUF file marks the beginning of a word with `▁` where BERT's own vocabulary marks its
 //! continuation with `##`; `[CLS]` and the like are the same in both.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -32,9 +34,10 @@ pub(super) fn to_json(vocab: &Checked) -> Result<String, String> {
         .chain(vocab.special_ids.iter().copied())
         .chain((0u32..).zip(&vocab.tokens).filter(|(_, token)| *token == "[MASK]").map(|(id, _)| id))
         .collect();
+    let special: HashSet<u32> = special_ids.iter().copied().collect();
     let tokens: Vec<String> = (0u32..)
         .zip(&vocab.tokens)
-        .map(|(id, token)| if special_ids.contains(&id) { token.clone() } else { spelling(token) })
+        .map(|(id, token)| if special.contains(&id) { token.clone() } else { spelling(token) })
         .collect();
     let model = WordPieceModel {
         r#type: "WordPiece",

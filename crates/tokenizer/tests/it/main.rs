@@ -3,6 +3,7 @@
 mod chars;
 mod encode;
 mod gguf;
+mod hostile;
 mod load;
 mod pretokenize;
 mod stream;
