@@ -113,7 +113,8 @@ impl Rows {
 
     /// How many rows there are.
     pub fn len(&self) -> usize {
-        self.bytes().len() / self.row_bytes()
+        // A file may have rows of no values; the model has none such.
+        self.bytes().len().checked_div(self.row_bytes()).unwrap_or(0)
     }
 
     /// Whether there are none.

@@ -7,6 +7,7 @@ use crate::error::ModelError;
 use crate::executor::ParamId;
 use crate::source::{RowOrder, Rows, Source, Stored};
 use hearth_kernel::activation::Activation;
+use std::collections::HashSet;
 
 /// An encoder in a GGUF file.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ impl GgufEncoder {
     pub fn new(file: Gguf) -> Result<Self, ModelError> {
         let encoder = Encoder::new(config(&file)?)?;
         let mut params = Vec::with_capacity(encoder.specs().len());
-        let mut names = Vec::with_capacity(encoder.specs().len());
+        let mut names = HashSet::with_capacity(encoder.specs().len());
         for spec in encoder.specs() {
             let name = gguf_name(&spec.name);
             let tensor = file.require(&name)?;
@@ -40,9 +41,9 @@ impl GgufEncoder {
             }
             let (range, cols) = (tensor.range(), tensor.row_len());
             params.push(Rows::new(file.shared_bytes(), range, tensor.kind, cols, RowOrder::Same, false));
-            names.push(name);
+            names.insert(name);
         }
-        if let Some(name) = file.tensor_names().find(|name| !names.iter().any(|n| n == name)) {
+        if let Some(name) = file.tensor_names().find(|name| !names.contains(*name)) {
             return Err(problem(&file, format!("tensor {name} belongs to no part of such a model")));
         }
         Ok(GgufEncoder { file, encoder, params })

@@ -12,6 +12,7 @@ use crate::rope_scaling::RopeScaling;
 use crate::source::{RowOrder, Rows, Source, Stored};
 use hearth_kernel::activation::Activation;
 use hearth_kernel::quant::BlockType;
+use std::collections::HashSet;
 
 /// What runs here, by the name that `general.architecture` has.
 const ARCHITECTURES: [(&str, Family); 5] = [
@@ -47,7 +48,7 @@ impl GgufModel {
         let decoder = Decoder::new(config(&file)?)?;
         let head_dim = decoder.config().head_dim;
         let mut params = Vec::with_capacity(decoder.specs().len());
-        let mut names = Vec::with_capacity(decoder.specs().len());
+        let mut names = HashSet::with_capacity(decoder.specs().len());
         for spec in decoder.specs() {
             let name = gguf_name(decoder.config().family, &spec.name);
             let tensor = file.require(&name)?;
@@ -59,11 +60,10 @@ impl GgufModel {
             let transposed = is_in_out(decoder.config().family, spec);
             let (range, cols) = (tensor.range(), tensor.row_len());
             params.push(Rows::new(file.shared_bytes(), range, tensor.kind, cols, order, transposed));
-            names.push(name);
+            names.insert(name);
         }
         for name in file.tensor_names() {
-            let known = names.iter().any(|n| n == name) || name == DIVISORS;
-            if !known {
+            if !names.contains(name) && name != DIVISORS {
                 return Err(problem(&file, format!("tensor {name} belongs to no part of such a model")));
             }
         }
@@ -230,11 +230,15 @@ fn config(file: &Gguf) -> Result<DecoderConfig, ModelError> {
         query_scalar: None,
         rope_scaling: None,
     };
-    config.rope_scaling = rope_scaling(file, name, &config)?;
     if family == Family::Gemma3 {
         config.query_scalar = Some(GgufModel::query_scalar(&config));
     }
-    config.validate().map_err(|error| problem(file, error.to_string()))?;
+    // Once for the sizes, before anything is as large as they say, and once for the scaling.
+    let validate =
+        |config: &DecoderConfig| config.validate().map_err(|error| problem(file, error.to_string()));
+    validate(&config)?;
+    config.rope_scaling = rope_scaling(file, name, &config)?;
+    validate(&config)?;
     Ok(config)
 }
 

@@ -197,6 +197,28 @@ fn other_types_are_an_error_only_when_wanted() {
 }
 
 #[test]
+fn heads_of_any_size_take_no_memory_before_they_are_checked() {
+    let mut draft = Draft::good();
+    draft.keys.push(key("general.architecture", 8, &string(b"llama")));
+    for (size, value) in [
+        ("embedding_length", 4u64),
+        ("attention.head_count", 1),
+        ("attention.key_length", 1 << 62),
+        ("attention.value_length", 1 << 62),
+        ("rope.dimension_count", 1 << 62),
+        ("feed_forward_length", 8),
+        ("block_count", 1),
+        ("context_length", 8),
+    ] {
+        draft.keys.push(key(&format!("llama.{size}"), 10, &value.to_le_bytes()));
+    }
+    draft.tensors =
+        vec![tensor("token_embd.weight", &[4, 2], 0, 0), tensor("rope_freqs.weight", &[4], 0, 32)];
+    let error = GgufModel::new(parse(draft.bytes()).expect("good")).expect_err("refused").to_string();
+    assert!(error.contains("head_dim is 4611686018427387904"), "{error}");
+}
+
+#[test]
 fn values_convert_where_nothing_is_lost() {
     let mut draft = Draft::good();
     draft.keys = vec![

@@ -168,6 +168,22 @@ fn folders_open_with_and_without_prefix_and_with_no_configuration() {
     assert!(refused.ends_with("position_embedding_type \"relative_key\" isn't supported"), "{refused}");
 }
 
+#[test]
+fn tensors_of_no_values_are_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let full = json!({
+        "model_type": "bert", "vocab_size": 61, "hidden_size": 128, "intermediate_size": 96,
+        "num_hidden_layers": 3, "num_attention_heads": 2, "max_position_embeddings": 300,
+    });
+    let header =
+        r#"{"embeddings.word_embeddings.weight":{"dtype":"F32","shape":[61,0],"data_offsets":[0,0]}}"#;
+    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    std::fs::write(dir.path().join("model.safetensors"), file).expect("written");
+    std::fs::write(dir.path().join("config.json"), full.to_string()).expect("written");
+    let error = EncoderFolder::open(dir.path()).expect_err("refused").to_string();
+    assert!(error.contains("expected shape [61, 128], got [61, 0]"), "{error}");
+}
+
 /// A file with llama.cpp's names.
 fn write_gguf(path: &Path, encoder: &Encoder, weights: &Weights, kind: BlockType) {
     let mut writer = GgufWriter::new();
