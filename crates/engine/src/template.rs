@@ -1,9 +1,10 @@
 //! Chat templates: a conversation as the text that a model was trained to continue.
 //!
-//! A template is a Jinja text that comes with the model, so it may be anything: rendering it is
-//! bounded in steps, depth and size. Around it stands what Hugging Face's `apply_chat_template`
+//! A template is a Jinja text that comes with the model, so it may be anything: its own size is bounded, and
+//! rendering it in steps, depth and size. Around it stands what Hugging Face's `apply_chat_template`
 //! gives: blocks trimmed, `raise_exception`, `strftime_now`, Python's methods on strings.
 
+mod deep;
 mod guard;
 mod python;
 
@@ -16,10 +17,16 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What a rendering may take: a unit a step, and one for 64 bytes of data that it makes. So it ends within
-/// some tenths of a second and in 128 MB, many times what a long chat needs.
-const FUEL: u64 = 2_000_000;
-/// Blocks, macros and expressions within each other.
+/// A template's size. Published ones take at most some 20 KiB.
+const SOURCE_BYTES: usize = 64 << 10;
+/// What a rendering may take: a unit a step, and one for 64 bytes of data that it makes. Some steps go over a
+/// whole text, so time may grow with the square of this.
+const FUEL: u64 = 100_000;
+/// What each message adds to that, so that long chats fit.
+const FUEL_A_MESSAGE: u64 = 1000;
+/// How many bytes of the messages add one more.
+const BYTES_A_FUEL: u64 = 2;
+/// Blocks, macros, expressions and values within each other.
 const DEPTH: usize = 200;
 /// A rendering's size, apart from what the messages bring.
 const OUTPUT_BYTES: usize = 16 << 20;
@@ -125,12 +132,19 @@ impl ChatTemplate {
     /// # Errors
     /// If the template isn't Jinja; the error names the line.
     pub fn new(source: &str, special: Vec<String>, tokens: Vec<(String, String)>) -> Result<Self> {
+        if source.len() > SOURCE_BYTES {
+            let problem = format!("{} bytes, expected at most {SOURCE_BYTES}", source.len());
+            return Err(EngineError::Template { line: None, problem });
+        }
         let source = python::without_generation_tags(source);
+        deep::with_stack(FUEL, || Self::compile(source, special, tokens))?
+    }
+
+    fn compile(source: String, special: Vec<String>, tokens: Vec<(String, String)>) -> Result<Self> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| explain(&error))?);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
         environment.set_formatter(python::write_value);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -196,6 +210,12 @@ impl ChatTemplate {
     }
 
     fn run(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let content = messages.iter().map(|message| message.content.len() as u64).sum::<u64>();
+        let fuel = FUEL + FUEL_A_MESSAGE * messages.len() as u64 + content / BYTES_A_FUEL;
+        deep::with_stack(fuel, || self.run_within(fuel, messages, add_generation_prompt))?
+    }
+
+    fn run_within(&self, fuel: u64, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let now = self.now.unwrap_or_else(seconds_since_1970);
         let strftime = Value::from_function(move |format: String| python::strftime(&format, now));
         let tokens: BTreeMap<String, String> = self.tokens.iter().cloned().collect();
@@ -207,7 +227,9 @@ impl ChatTemplate {
         };
         let most = messages.iter().map(|message| message.content.len()).sum::<usize>() * REPEATS;
         let mut output = Bounded { bytes: Vec::new(), most: OUTPUT_BYTES.saturating_add(most) };
-        let template = self.environment.get_template(NAME).map_err(|error| explain(&error))?;
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(fuel));
+        let template = environment.get_template(NAME).map_err(|error| explain(&error))?;
         template.render_captured_to(given, &mut output).map_err(|error| explain(&error))?;
         String::from_utf8(output.bytes).map_err(|_| EngineError::Template {
             line: None,
@@ -258,9 +280,7 @@ fn explain(error: &Error) -> EngineError {
     }
     let problem = match error.kind() {
         ErrorKind::OutOfFuel => {
-            format!(
-                "the template takes more than {FUEL} steps or 64 times as many bytes; it may run in a circle"
-            )
+            "the template takes too many steps, or makes too many bytes; it may run in a circle".to_owned()
         }
         kind if detail.is_empty() => kind.to_string(),
         kind => format!("{kind}: {detail}"),

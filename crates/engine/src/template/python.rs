@@ -1,11 +1,14 @@
 //! What chat templates expect of Python: how values are written, JSON, dates.
 
-use super::{Bounded, OUTPUT_BYTES};
+use super::{Bounded, DEPTH, OUTPUT_BYTES};
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Output, State, Value};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use std::io;
+
+/// Walking over a value costs more than copying bytes does.
+const JSON_BYTES_A_FUEL: u64 = 4;
 
 /// Writes a value as Python's `str` does where the two differ.
 pub(super) fn write_value(
@@ -16,15 +19,41 @@ pub(super) fn write_value(
     match value.kind() {
         ValueKind::None => Ok(out.write_str("None")?),
         ValueKind::Bool => Ok(out.write_str(if value.is_true() { "True" } else { "False" })?),
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => {
+            charge_for_all(state, value)?;
+            minijinja::escape_formatter(out, state, value)
+        }
         _ => minijinja::escape_formatter(out, state, value),
     }
 }
 
+/// Charges for each value in a value before it is written. A list that holds another twice doubles with every
+/// step, and a namespace may hold itself.
+fn charge_for_all(state: &State, value: &Value) -> Result<(), Error> {
+    let mut open = vec![(value.clone(), 0)];
+    while let Some((value, depth)) = open.pop() {
+        if depth > DEPTH {
+            let problem = format!("a value holds others more than {DEPTH} deep");
+            return Err(Error::new(ErrorKind::InvalidOperation, problem));
+        }
+        let is_map = value.kind() == ValueKind::Map;
+        if !is_map && !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) {
+            continue;
+        }
+        for item in value.try_iter()? {
+            state.consume_fuel(1)?;
+            let held = if is_map { value.get_item(&item)? } else { item };
+            open.push((held, depth + 1));
+        }
+    }
+    Ok(())
+}
+
 /// The filter `tojson` as Hugging Face has it: Python's `json.dumps` with `ensure_ascii=False`, so
 /// that nothing is escaped for HTML.
-pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
+pub(super) fn to_json(state: &State, value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
-    // What it returns is charged for, but only once it is there: lists of lists grow in a few steps.
+    charge_for_all(state, value)?;
     let mut json = Bounded { bytes: Vec::new(), most: OUTPUT_BYTES };
     let done = match indent {
         None => value.serialize(&mut Serializer::with_formatter(&mut json, OneLine)),
@@ -36,6 +65,7 @@ pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     };
     let failed = |problem: String| Error::new(ErrorKind::BadSerialization, problem);
     done.map_err(|error| failed(error.to_string()))?;
+    state.consume_fuel(json.bytes.len() as u64 / JSON_BYTES_A_FUEL)?;
     String::from_utf8(json.bytes).map_err(|error| failed(error.to_string()))
 }
 

@@ -172,7 +172,7 @@ fn templates_that_run_on_are_stopped() {
     fails(&format!("{{{{ {}1{} }}}}", "(".repeat(2000), ")".repeat(2000)), &["recursion"]);
     let double = "{% set ns.x = ns.x ~ ns.x %}";
     let doubled = |times: usize| format!("{{% set ns = namespace(x='ab') %}}{}", double.repeat(times));
-    fails(&format!("{}{{{{ ns.x }}}}", doubled(24)), &["grows"]);
+    fails(&format!("{}{{{{ ns.x }}}}", doubled(24)), &["bytes"]);
     // What isn't written anywhere counts too.
     fails(&doubled(60), &["bytes"]);
     let looped =
@@ -181,10 +181,48 @@ fn templates_that_run_on_are_stopped() {
     fails(&looped.replace("ns.x ~ ns.x", "ns.x * 9"), &["bytes"]);
     fails(&looped.replace("ns.x ~ ns.x", "ns.x|replace('a', ns.x)"), &["bytes"]);
     fails(&looped.replace("ns.x ~ ns.x", "ns.x.replace('a', ns.x)"), &["bytes"]);
-    fails(&format!("{}{{{{ ns.x|tojson }}}}", looped.replace("ns.x ~ ns.x", "[ns.x, ns.x]")), &["grows"]);
+    fails(&format!("{}{{{{ ns.x|tojson }}}}", looped.replace("ns.x ~ ns.x", "[ns.x, ns.x]")), &["steps"]);
     let line = "many words ".repeat(1000);
     let caught = format!("{{% set x %}}{{% for a in range(99999) %}}{line}{{% endfor %}}{{% endset %}}");
     fails(&caught, &["bytes"]);
+}
+
+#[test]
+fn what_is_deeply_nested_ends_in_words() {
+    // Each of these overflowed the stack of a test's thread, and that of the process, when it was compiled.
+    for link in ["- ", "not ", "1 + ", "1 and ", "1 if 1 else "] {
+        let chain = format!("{{{{ {}1 }}}}", link.repeat(60_000 / link.len()));
+        ChatTemplate::new(&chain, Vec::new(), Vec::new()).and_then(|t| t.render(&[], false)).expect(link);
+    }
+    for link in [".a", "()", "[0]"] {
+        fails(&format!("{{{{ a{} }}}}", link.repeat(60_000 / link.len())), &["line 1"]);
+    }
+    fails(&"x".repeat(70_000), &["70000 bytes, expected at most 65536"]);
+    // Values in values: written, compared, and dropped.
+    let nest = |n: usize, use_it: &str| {
+        format!(
+            "{{% set ns = namespace(x=[], y=[]) %}}{{% for i in range({n}) %}}{{% set ns.x = [ns.x] %}}\
+             {{% set ns.y = [ns.y] %}}{{% endfor %}}{use_it}"
+        )
+    };
+    for use_it in ["", "{{ ns.x == ns.y }}"] {
+        let template = ChatTemplate::new(&nest(5000, use_it), Vec::new(), Vec::new()).expect("parses");
+        template.render(&[], false).expect(use_it);
+        fails(&nest(99_999, use_it), &["steps"]);
+    }
+    fails(&nest(5000, "{{ ns.x }}"), &["more than 200 deep"]);
+    fails(&nest(5000, "{{ ns.x|tojson }}"), &["more than 200 deep"]);
+    fails("{% set ns = namespace() %}{% set ns.x = [ns] %}{{ ns }}", &["more than 200 deep"]);
+}
+
+#[test]
+fn lists_that_are_shared_do_not_multiply() {
+    let shared = |use_it: &str| {
+        format!("{{% set ns = namespace(x=[]) %}}{}{use_it}", "{% set ns.x = [ns.x, ns.x] %}".repeat(60))
+    };
+    for use_it in ["{{ ns.x|tojson }}", "{{ ns.x }}", "{% set captured %}{{ ns.x }}{% endset %}"] {
+        fails(&shared(use_it), &["steps"]);
+    }
 }
 
 #[test]
