@@ -1,7 +1,52 @@
-//! A small model as a GGUF file, with a few of its parts spoilt.
+//! GGUF files: read, every value and tensor looked at, described as a model, and opened as a command would.
 
-use crate::{number, text};
+use crate::{in_folder, number, text};
 use arbitrary::{Result, Unstructured};
+use hearth_engine::ModelFiles;
+use hearth_model::gguf::{Gguf, GgufEncoder, GgufModel, Value};
+use std::path::Path;
+
+fn look_at(value: Value) -> usize {
+    match value {
+        Value::Array(array) => array.iter().take(1000).map(look_at).sum(),
+        Value::Str(bytes) => bytes.len(),
+        _ => 1,
+    }
+}
+
+fn read(bytes: Vec<u8>) {
+    let parse = || Gguf::parse(bytes.clone(), Path::new("fuzzed.gguf"));
+    let Ok(file) = parse() else { return };
+    for key in file.keys() {
+        look_at(file.value(key).expect("a key that was listed is there"));
+    }
+    for tensor in file.tensors().flatten() {
+        assert_eq!(file.bytes(tensor).len(), tensor.byte_len());
+    }
+    if let Ok(encoder) = GgufEncoder::new(file) {
+        assert!(encoder.encoder().n_params() > 0);
+    }
+    if let Ok(model) = parse().and_then(GgufModel::new) {
+        assert!(model.decoder().n_params() > 0);
+        in_folder(&[("fuzzed.gguf", &bytes)], |folder| {
+            let _ = ModelFiles::open(&folder.join("fuzzed.gguf"));
+        });
+    }
+}
+
+/// What begins as a GGUF file is taken as it is; anything else says how to spoil a good one.
+pub fn run(data: &[u8]) {
+    if data.starts_with(b"GGUF") {
+        read(data.to_vec());
+    } else if let Ok(bytes) = file(&mut Unstructured::new(data)) {
+        read(bytes);
+    }
+}
+
+/// A good file of each architecture.
+pub fn seeds() -> Vec<Vec<u8>> {
+    ARCHITECTURES.map(|architecture| Draft::model(architecture).whole()).to_vec()
+}
 
 /// The keys and tensors of a file, in its own bytes, and the counts that it announces.
 struct Draft {
@@ -49,7 +94,13 @@ const SIZES: [&str; 9] = [
     "attention.sliding_window_pattern",
 ];
 
-const ARCHITECTURES: [&str; 5] = ["llama", "qwen2", "qwen3", "gemma3", "gpt2"];
+const ARCHITECTURES: [&str; 6] = ["llama", "qwen2", "qwen3", "gemma3", "gpt2", "bert"];
+
+/// Tokens of the models.
+const TOKENS: [&str; 16] = [
+    "<unk>", "<s>", "</s>", "▁", "a", "b", "ab", "▁a", "▁ab", "[CLS]", "[SEP]", "[UNK]", "<0x0A>", "c", "bc",
+    "abc",
+];
 
 impl Draft {
     /// One block of width 8 and 16 tokens, of one of the architectures.
@@ -63,15 +114,25 @@ impl Draft {
         for eps in ["attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "rope.freq_base"] {
             keys.push(key(&format!("{architecture}.{eps}"), F32, &1e-5f32.to_le_bytes()));
         }
+        keys.extend(tokenizer(if architecture == "bert" { "bert" } else { "llama" }));
         let mut draft = Draft { keys, tensors: Vec::new(), data_len: 0 };
-        draft.tensor("token_embd.weight", &[8, 16]);
-        draft.tensor("output_norm.weight", &[8]);
+        match architecture {
+            "gpt2" => draft.gpt2(),
+            "bert" => draft.bert(),
+            _ => draft.llama(architecture),
+        }
+        draft
+    }
+
+    fn llama(&mut self, architecture: &str) {
+        self.tensor("token_embd.weight", &[8, 16]);
+        self.tensor("output_norm.weight", &[8]);
         let norms = match architecture {
             "gemma3" => &["attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm"][..],
             _ => &["attn_norm", "ffn_norm"],
         };
         for norm in norms {
-            draft.tensor(&format!("blk.0.{norm}.weight"), &[8]);
+            self.tensor(&format!("blk.0.{norm}.weight"), &[8]);
         }
         let parts: [(&str, [u64; 2]); 7] = [
             ("attn_q", [8, 8]),
@@ -83,18 +144,60 @@ impl Draft {
             ("ffn_down", [16, 8]),
         ];
         for (part, dims) in parts {
-            draft.tensor(&format!("blk.0.{part}.weight"), &dims);
+            self.tensor(&format!("blk.0.{part}.weight"), &dims);
         }
         if matches!(architecture, "qwen3" | "gemma3") {
-            draft.tensor("blk.0.attn_q_norm.weight", &[4]);
-            draft.tensor("blk.0.attn_k_norm.weight", &[4]);
+            self.tensor("blk.0.attn_q_norm.weight", &[4]);
+            self.tensor("blk.0.attn_k_norm.weight", &[4]);
         }
         if architecture == "qwen2" {
             for (part, len) in [("attn_q", 8), ("attn_k", 4), ("attn_v", 4)] {
-                draft.tensor(&format!("blk.0.{part}.bias"), &[len]);
+                self.tensor(&format!("blk.0.{part}.bias"), &[len]);
             }
         }
-        draft
+    }
+
+    fn gpt2(&mut self) {
+        self.tensor("token_embd.weight", &[8, 16]);
+        self.tensor("position_embd.weight", &[8, 64]);
+        self.with_bias(&[
+            ("output_norm", &[8]),
+            ("blk.0.attn_norm", &[8]),
+            ("blk.0.ffn_norm", &[8]),
+            ("blk.0.attn_qkv", &[8, 24]),
+            ("blk.0.attn_output", &[8, 8]),
+            ("blk.0.ffn_up", &[8, 16]),
+            ("blk.0.ffn_down", &[16, 8]),
+        ]);
+    }
+
+    fn bert(&mut self) {
+        for (table, rows) in [("token_embd", 16), ("position_embd", 64), ("token_types", 2)] {
+            self.tensor(&format!("{table}.weight"), &[8, rows]);
+        }
+        self.with_bias(&[
+            ("token_embd_norm", &[8]),
+            ("blk.0.attn_q", &[8, 8]),
+            ("blk.0.attn_k", &[8, 8]),
+            ("blk.0.attn_v", &[8, 8]),
+            ("blk.0.attn_output", &[8, 8]),
+            ("blk.0.attn_output_norm", &[8]),
+            ("blk.0.ffn_up", &[8, 16]),
+            ("blk.0.ffn_down", &[16, 8]),
+            ("blk.0.layer_output_norm", &[8]),
+        ]);
+    }
+
+    fn with_bias(&mut self, parts: &[(&str, &[u64])]) {
+        for (part, dims) in parts {
+            self.tensor(&format!("{part}.weight"), dims);
+            self.tensor(&format!("{part}.bias"), &dims[dims.len() - 1..]);
+        }
+    }
+
+    /// The file, with its true counts.
+    fn whole(&self) -> Vec<u8> {
+        self.bytes(self.tensors.len() as u64, self.keys.len() as u64)
     }
 
     /// Puts a tensor of 32-bit floats behind the others.
@@ -160,6 +263,26 @@ impl Draft {
     }
 }
 
+/// The keys of a vocabulary.
+fn tokenizer(model: &str) -> Vec<Vec<u8>> {
+    let array = |kind: u32, elements: Vec<u8>| {
+        let mut out = kind.to_le_bytes().to_vec();
+        out.extend((TOKENS.len() as u64).to_le_bytes());
+        out.extend(elements);
+        out
+    };
+    let (mut name, mut tokens) = (Vec::new(), Vec::new());
+    string(&mut name, model.as_bytes());
+    TOKENS.iter().for_each(|token| string(&mut tokens, token.as_bytes()));
+    let scores = (0..16u8).flat_map(|i| (-f32::from(i)).to_le_bytes()).collect();
+    vec![
+        key("tokenizer.ggml.model", STRING, &name),
+        key("tokenizer.ggml.tokens", ARRAY, &array(STRING, tokens)),
+        key("tokenizer.ggml.scores", ARRAY, &array(F32, scores)),
+        key("tokenizer.ggml.eos_token_id", U32, &2u32.to_le_bytes()),
+    ]
+}
+
 /// A key of any type; arrays within arrays, and lengths that may be wrong.
 fn any_key(u: &mut Unstructured) -> Result<Vec<u8>> {
     let names = ["general.alignment", "tokenizer.ggml.tokens", "llama.rope.scaling.type", "x"];
@@ -181,7 +304,7 @@ fn any_key(u: &mut Unstructured) -> Result<Vec<u8>> {
 }
 
 /// A file as the fuzzer's bytes say: an architecture, some edits, wrong counts, bytes changed, an end cut off.
-pub fn file(u: &mut Unstructured) -> Result<Vec<u8>> {
+fn file(u: &mut Unstructured) -> Result<Vec<u8>> {
     let mut draft = Draft::model(u.choose(&ARCHITECTURES)?);
     for _ in 0..u.int_in_range(0..=4)? {
         draft.spoil(u)?;

@@ -1,5 +1,6 @@
-//! Developer commands: `cargo xtask check`, `test`, `peers`, `asan`.
+//! Developer commands: `cargo xtask check`, `test`, `fuzz`, `peers`, `asan`.
 
+mod fuzz;
 mod peers;
 mod test_all;
 mod tidy;
@@ -13,6 +14,8 @@ usage: cargo xtask COMMAND
 
   check [--no-tests]   what CI runs: fmt, clippy, tidy, docs, deny if installed, tests
   test                 all tests, with a summary of them all at the end
+  fuzz [--seconds N] [TARGET…]
+                       parsers of outside bytes under libFuzzer, 60 s each (nightly and cargo-fuzz)
   peers                checks against PyTorch and transformers (makes bench/.venv, about 5 GB)
   asan                 the kernels' tests under AddressSanitizer (Linux, macOS)
 ";
@@ -24,6 +27,7 @@ fn main() -> ExitCode {
         ["check"] => check(true),
         ["check", "--no-tests"] => check(false),
         ["test"] => test_all::run(),
+        ["fuzz", ref rest @ ..] => fuzz::run(rest),
         ["peers"] => peers::run(),
         ["asan"] => asan(),
         _ => {

@@ -26,7 +26,7 @@ const ROOMS: [(&str, &[&str]); 8] = [
 pub fn run(root: &Path) -> Result<()> {
     let mut problems = Vec::new();
     let mut files = Vec::new();
-    for dir in ["crates", "xtask"] {
+    for dir in ["crates", "fuzz", "xtask"] {
         rust_files(&root.join(dir), &mut files)?;
     }
     for file in &files {
