@@ -91,7 +91,7 @@ pub(super) fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(at) = rest.find("{%") {
-        let Some(len) = rest[at..].find("%}").map(|end| end + 2) else { break };
+        let Some(len) = rest[at + 2..].find("%}").map(|end| end + 4) else { break };
         let tag = &rest[at..at + len];
         let word = tag[2..len - 2].trim_matches(['-', '+', ' ', '\t', '\r', '\n']);
         out.push_str(&rest[..at]);

@@ -160,6 +160,8 @@ fn what_is_wrong_has_a_line() {
     fails("\n\n{{ messages[0].content.no_such() }}", &["line 3", "no_such"]);
     fails("{{ missing.field }}", &["line 1"]);
     fails("{% include 'other' %}", &["other"]);
+    // Its ends share a character; it was cut between them.
+    fails("{%} {% if %}", &["line 1", "syntax error"]);
 }
 
 #[test]
