@@ -15,6 +15,10 @@ const MOST_REGEX_BYTES: usize = 16 << 10;
 const MOST_WORD_CHARS: u64 = 10_000;
 /// The longest piece of Unigram, whose tree is as deep as that and is taken apart by recursion.
 const MOST_PIECE_BYTES: usize = 8192;
+/// The most nodes of Unigram's tree of bytes, which take some 350 bytes each.
+const MOST_UNIGRAM_NODES: usize = 4 << 20;
+/// The most nodes of WordPiece's, which is packed in an array: a million of them take seconds.
+const MOST_WORD_PIECE_NODES: usize = 2 << 20;
 
 /// Checks a canonical `tokenizer.json`.
 pub(crate) fn check(file: &Value) -> Result<(), String> {
@@ -35,13 +39,38 @@ pub(crate) fn check(file: &Value) -> Result<(), String> {
     if let Some(chars) = word.filter(|chars| *chars > MOST_WORD_CHARS) {
         return Err(format!("max_input_chars_per_word is {chars}, expected at most {MOST_WORD_CHARS}"));
     }
-    let pieces = model["vocab"].as_array().into_iter().flatten();
-    match pieces.filter_map(|piece| piece.get(0)?.as_str()).map(str::len).max() {
-        Some(bytes) if bytes > MOST_PIECE_BYTES => {
-            Err(format!("a piece of the vocabulary has {bytes} bytes, expected at most {MOST_PIECE_BYTES}"))
+    let (tokens, most): (Vec<&str>, usize) = match (&model["vocab"], model["type"].as_str()) {
+        (Value::Array(pieces), _) => {
+            (pieces.iter().filter_map(|piece| piece.get(0)?.as_str()).collect(), MOST_UNIGRAM_NODES)
         }
-        _ => Ok(()),
+        (Value::Object(vocab), Some("WordPiece")) => {
+            (vocab.iter().map(|(token, _)| token.as_str()).collect(), MOST_WORD_PIECE_NODES)
+        }
+        _ => return Ok(()),
+    };
+    let bytes = tokens.iter().map(|token| token.len()).max().unwrap_or_default();
+    if bytes > MOST_PIECE_BYTES {
+        return Err(format!(
+            "a piece of the vocabulary has {bytes} bytes, expected at most {MOST_PIECE_BYTES}"
+        ));
     }
+    let nodes = tree_nodes(tokens);
+    if nodes > most {
+        return Err(format!("the vocabulary is a tree of {nodes} bytes, expected at most {most}"));
+    }
+    Ok(())
+}
+
+/// How many nodes a tree of all tokens has, a byte each: what they begin with is shared.
+fn tree_nodes(mut tokens: Vec<&str>) -> usize {
+    tokens.sort_unstable();
+    let mut last: &[u8] = &[];
+    let mut nodes = 0;
+    for token in tokens.iter().map(|token| token.as_bytes()) {
+        nodes += token.len() - last.iter().zip(token).take_while(|(one, other)| one == other).count();
+        last = token;
+    }
+    nodes
 }
 
 /// How many times as long a text may become by a step, or by all steps of a sequence; counts regular

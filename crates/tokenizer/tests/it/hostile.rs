@@ -102,6 +102,15 @@ fn sizes_that_no_model_has_are_refused() {
     let piece =
         json!({"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a".repeat(200_000), -1.0]]});
     refused(json(with(&[("model", piece)])), "a piece of the vocabulary has 200000 bytes");
+    // Each differs from all others in its first bytes.
+    let long = |i: usize| format!("{i:04}{}", "a".repeat(8000));
+    let pieces: Vec<Value> = (0..600).map(|i| json!([long(i), 0.0])).collect();
+    let pieces = json!({"type": "Unigram", "unk_id": 0, "vocab": pieces});
+    refused(json(with(&[("model", pieces)])), "the vocabulary is a tree of 4800");
+    let words: serde_json::Map<String, Value> = (0..300).map(|i| (long(i), i.into())).collect();
+    let words = json!({"type": "WordPiece", "vocab": words, "unk_token": long(0),
+        "continuing_subword_prefix": "##", "max_input_chars_per_word": 100});
+    refused(json(with(&[("model", words)])), "the vocabulary is a tree of 2400");
 }
 
 #[test]
