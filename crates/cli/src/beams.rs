@@ -15,7 +15,7 @@ pub struct BeamArgs {
     /// Search for the best continuation with so many hypotheses at once, instead of drawing one
     #[arg(long, value_name = "W", conflicts_with_all = [
         "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "no_repeat_ngram", "logit_bias",
-        "logprobs", "constraint", "stop",
+        "logprobs", "constraint", "stop", "context_shift", "draft",
     ])]
     pub beams: Option<usize>,
     /// With --beams: best is the largest log-probability over tokens to the power A; more favours longer texts

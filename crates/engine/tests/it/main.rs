@@ -1,10 +1,10 @@
 //! Integration tests of the engine, in one binary, on tiny models with random weights.
 
 mod beam;
-mod constraint;
-mod context_shift;
 mod bert_folder;
 mod constraint;
+mod constraint;
+mod context_shift;
 mod embed;
 mod errors;
 mod generate;
