@@ -49,7 +49,7 @@ enum Command {
     Get(get::Get),
     Tokenizer(tokenizer::Tokenizer),
     Pretrain(pretrain::Pretrain),
-    Generate(generate::Generate),
+    Generate(Box<generate::Generate>),
     Chat(chat::Chat),
     Embed(embed::Embed),
     Eval(eval::Eval),

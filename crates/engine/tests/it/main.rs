@@ -3,7 +3,6 @@
 mod beam;
 mod bert_folder;
 mod constraint;
-mod constraint;
 mod context_shift;
 mod embed;
 mod errors;
