@@ -2,6 +2,7 @@
 
 use crate::failure::Usage;
 use crate::interrupt;
+use crate::report;
 use crate::terminal::{Terminal, count};
 use anyhow::Result;
 use hearth_engine::{BeamSearch, Engine};
@@ -49,14 +50,5 @@ pub fn run(engine: &mut Engine, search: &BeamSearch, terminal: &Terminal, seed: 
                 "score": h.score })
         })
         .collect();
-    terminal.result(
-        "",
-        &json!({
-            "completions": listed,
-            "prompt_tokens": timings.prompt_tokens,
-            "prompt_tokens_per_second": timings.prompt_speed(),
-            "generate_tokens_per_second": timings.generate_speed(),
-            "first_token_ms": timings.first_token_seconds * 1e3,
-        }),
-    )
+    terminal.result("", &report::completions(listed, &timings))
 }

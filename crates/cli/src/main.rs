@@ -7,6 +7,7 @@ mod failure;
 mod interrupt;
 mod model;
 mod profile_table;
+mod report;
 mod speculation;
 mod terminal;
 mod training;

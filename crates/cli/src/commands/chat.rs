@@ -3,6 +3,7 @@
 use crate::failure::Usage;
 use crate::interrupt;
 use crate::model::ModelArgs;
+use crate::report;
 use crate::speculation::{SpeculationArgs, drafted};
 use crate::terminal::{LiveText, Terminal, count};
 use anyhow::{Context, Result};
@@ -193,9 +194,7 @@ impl Talk {
             drafted(&timings)
         ));
         if let (Some(keep), dropped @ 1..) = (self.context_shift, completion.dropped_tokens) {
-            terminal.say(&format!(
-                "  the context was full: {dropped} tokens after the first {keep} were dropped"
-            ));
+            terminal.say(&format!("  {}", report::dropped(&dropped.to_string(), keep)));
         }
         messages.push(Message::new("assistant", completion.text.trim()));
         self.messages = messages;

@@ -4,6 +4,7 @@ use crate::beams::{self, BeamArgs};
 use crate::failure::{Stopped, Usage};
 use crate::interrupt;
 use crate::model::ModelArgs;
+use crate::report;
 use crate::speculation::{SpeculationArgs, drafted};
 use crate::terminal::{LiveText, Terminal, count};
 use anyhow::Result;
@@ -166,27 +167,17 @@ impl Generate {
         let dropped = completions.iter().map(|c| c.dropped_tokens).max();
         if let (Some(keep), Some(dropped @ 1..)) = (self.context_shift, dropped) {
             let most = if self.n > 1 { "up to " } else { "" };
-            terminal.say(&format!(
-                "the context was full: {most}{dropped} tokens after the first {keep} were dropped"
-            ));
+            terminal.say(&report::dropped(&format!("{most}{dropped}"), keep));
         }
         if completions.iter().any(|c| c.finish == FinishReason::Cancelled) {
             return Err(Stopped("interrupted".into()).into());
         }
         let listed: Vec<Value> =
             completions.iter().map(|c| listed(c, self.logprobs.is_some(), engine.tokenizer())).collect();
-        terminal.result(
-            "",
-            &json!({
-                "completions": listed,
-                "prompt_tokens": timings.prompt_tokens,
-                "prompt_tokens_per_second": timings.prompt_speed(),
-                "generate_tokens_per_second": timings.generate_speed(),
-                "first_token_ms": timings.first_token_seconds * 1e3,
-                "drafted_tokens": timings.drafted_tokens,
-                "accepted_tokens": timings.accepted_tokens,
-            }),
-        )
+        let mut result = report::completions(listed, &timings);
+        result["drafted_tokens"] = json!(timings.drafted_tokens);
+        result["accepted_tokens"] = json!(timings.accepted_tokens);
+        terminal.result("", &result)
     }
 }
 
