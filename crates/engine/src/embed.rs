@@ -210,7 +210,7 @@ impl Embedder {
     }
 
     /// The ids of each text with what surrounds it, and how many texts were cut.
-    fn sequences(&self, texts: &[&str]) -> Result<(Vec<Vec<u32>>, usize)> {
+    pub(crate) fn sequences(&self, texts: &[&str]) -> Result<(Vec<Vec<u32>>, usize)> {
         let lowered: Vec<String>;
         let lowered_texts: Vec<&str>;
         let texts = if self.rules.lowercase {

@@ -36,6 +36,19 @@ impl Pooling {
         }
     }
 
+    /// llama.cpp's number (`LLAMA_POOLING_TYPE_…`).
+    pub(crate) fn gguf_number(self) -> u32 {
+        match self {
+            Pooling::Mean => 1,
+            Pooling::Cls => 2,
+            Pooling::Last => 3,
+        }
+    }
+
+    fn of_gguf_number(number: u32) -> Option<Self> {
+        [Pooling::Mean, Pooling::Cls, Pooling::Last].into_iter().find(|p| p.gguf_number() == number)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Pooling::Mean => "mean",
@@ -82,13 +95,10 @@ impl PoolingRules {
         let key = format!("{}.pooling_type", file.get::<&str>("general.architecture")?);
         let pooling = match file.find::<u32>(&key)? {
             None | Some(0) => None,
-            Some(1) => Some(Pooling::Mean),
-            Some(2) => Some(Pooling::Cls),
-            Some(3) => Some(Pooling::Last),
-            Some(other) => {
-                let problem = format!("key {key}: {other} isn't a pooling that is done here, 0 to 3 are");
-                return Err(EngineError::BadFile { path: file.path().to_owned(), problem });
-            }
+            Some(number) => Some(Pooling::of_gguf_number(number).ok_or_else(|| {
+                let problem = format!("key {key}: {number} isn't a pooling that is done here, 0 to 3 are");
+                EngineError::BadFile { path: file.path().to_owned(), problem }
+            })?),
         };
         Ok(PoolingRules { pooling, ..Self::NONE })
     }

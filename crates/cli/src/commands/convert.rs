@@ -5,7 +5,7 @@ use crate::interrupt;
 use crate::model::{read_text, resolve};
 use crate::terminal::Terminal;
 use anyhow::Result;
-use hearth_engine::{Divergence, Engine, ImportanceMap, Mix, ModelFiles, SpeedTest};
+use hearth_engine::{Divergence, EncoderFiles, Engine, ImportanceMap, Mix, ModelFiles, SpeedTest};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -48,6 +48,13 @@ fn mix(name: &str) -> Result<Mix, String> {
 impl Convert {
     pub fn run(self, terminal: &Terminal) -> Result<()> {
         let model = resolve(&self.model, terminal)?;
+        if EncoderFiles::is_encoder(&model)? {
+            if !is_gguf(&self.out) {
+                let problem = "an encoder is written as a file that ends in .gguf, not as a folder";
+                return Err(Usage(format!("--out {}: {problem}", self.out.display())).into());
+            }
+            return encoder(&self.model, &model, &self.out, self.mix, terminal);
+        }
         let files = ModelFiles::open(&model)?;
         if is_gguf(&self.out) {
             files.save_gguf(&self.out, self.mix, None, |n, of| {
@@ -76,6 +83,14 @@ impl Quantize {
             );
         }
         let model = resolve(&self.model, terminal)?;
+        if EncoderFiles::is_encoder(&model)? {
+            if self.calibrate.is_some() || self.text.is_some() {
+                let problem =
+                    "--calibrate, --text: an encoder predicts no text, so there is nothing to measure on it";
+                return Err(Usage(problem.into()).into());
+            }
+            return encoder(&self.model, &model, &self.out, self.mix, terminal);
+        }
         let text = self.text.as_deref().map(read_text).transpose()?;
         let importance = match &self.calibrate {
             Some(file) => Some(self.importance(&model, &read_text(file)?, terminal)?),
@@ -140,6 +155,23 @@ impl Quantize {
         }
         Ok((found, speed))
     }
+}
+
+/// Writes an encoder, and says how near its vectors are.
+fn encoder(name: &str, model: &Path, out: &Path, mix: Mix, terminal: &Terminal) -> Result<()> {
+    let files = EncoderFiles::open(model)?;
+    let cosine = files.save_gguf(out, mix, |n, of| terminal.progress("writing", n as u64, of as u64))?;
+    let bytes = [size(model)?, size(out)?];
+    terminal.result(
+        &format!(
+            "{}: {}, was {}; compared with {name}: cosine of the sample's vectors at least {cosine:.5}",
+            out.display(),
+            megabytes(bytes[1]),
+            megabytes(bytes[0]),
+        ),
+        &json!({ "path": out, "type": mix.name(), "bytes_before": bytes[0], "bytes_after": bytes[1],
+            "cosine": cosine }),
+    )
 }
 
 /// How speed is measured before and after.

@@ -5,6 +5,7 @@ mod bert_folder;
 mod constraint;
 mod context_shift;
 mod embed;
+mod encoder_gguf;
 mod errors;
 mod generate;
 mod gguf;

@@ -93,7 +93,7 @@ fn config(file: &Gguf) -> Result<EncoderConfig, ModelError> {
 }
 
 /// The name of a tensor that `transformers` calls `name`.
-fn gguf_name(name: &str) -> String {
+pub(super) fn gguf_name(name: &str) -> String {
     let (stem, end) = name.rsplit_once('.').unwrap_or((name, "weight"));
     let outside = match stem {
         "embeddings.word_embeddings" => "token_embd",

@@ -77,6 +77,11 @@ impl Mix {
         self.file_type
     }
 
+    /// The type of most matrices, or that of shorter blocks where rows of `cols` values aren't whole ones of it.
+    pub(crate) fn base_kind(self, cols: usize) -> BlockType {
+        shorter(self.base, cols)
+    }
+
     /// The type of a parameter whose rows have `cols` values: vectors and positions stay in single
     /// precision, rows that aren't whole blocks get a type of shorter ones.
     pub(crate) fn kind_of(self, config: &DecoderConfig, spec: &ParamSpec, cols: usize) -> BlockType {

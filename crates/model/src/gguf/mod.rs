@@ -46,6 +46,7 @@ mod load;
 mod mix;
 mod reader;
 mod save;
+mod save_encoder;
 mod tensors;
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,7 @@ pub use load::GgufModel;
 pub use mix::Mix;
 pub use reader::Gguf;
 pub use save::{Extra, Importance, save_gguf};
+pub use save_encoder::save_gguf_encoder;
 pub use tensors::TensorInfo;
 pub use value::{Array, Value, ValueType};
 pub use writer::{Element, GgufWriter};

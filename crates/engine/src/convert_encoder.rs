@@ -1,0 +1,133 @@
+//! Encoders into GGUF files; what was written is opened again and its vectors compared.
+
+use crate::embed::{EmbedOptions, Embedder};
+use crate::error::{EngineError, Result};
+use crate::gguf;
+use crate::infill::InfillTokens;
+use crate::pooling::PoolingRules;
+use hearth_model::gguf::{Gguf, GgufEncoder, Mix, save_gguf_encoder};
+use hearth_model::source::Source;
+use hearth_model::{Encoder, EncoderFolder};
+use hearth_tokenizer::Tokenizer;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+/// Texts whose vectors are compared.
+const SAMPLES: [&str; 4] = [
+    "The quick brown fox jumps over the lazy dog.",
+    "How do I keep a fire in the hearth through the night?",
+    "敏捷的棕色狐狸跳过了懒狗。床前明月光，疑是地上霜。",
+    "fn main() { println!(\"{}\", 1234567); } — it's naïve, isn't it?",
+];
+/// How far values of vectors of length one may be apart in single precision.
+const TOLERANCE: f32 = 1e-4;
+
+/// An encoder that isn't running: its parts as their files have them.
+pub struct EncoderFiles {
+    path: PathBuf,
+    name: String,
+    encoder: Encoder,
+    source: Box<dyn Source>,
+    tokenizer: Tokenizer,
+    rules: PoolingRules,
+}
+
+impl EncoderFiles {
+    /// Whether a GGUF file or model folder holds an encoder.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn is_encoder(path: &Path) -> Result<bool> {
+        if path.is_file() {
+            let file = Gguf::open(path)?;
+            return Ok(file.get::<&str>("general.architecture")? == GgufEncoder::ARCHITECTURE);
+        }
+        Ok(EncoderFolder::is_encoder(path)?)
+    }
+
+    /// Opens a GGUF file or a folder.
+    ///
+    /// # Errors
+    /// If a file is missing or isn't what it should be.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let path = path.to_owned();
+        if path.is_file() {
+            let model = GgufEncoder::new(Gguf::open(&path)?)?;
+            let (tokenizer, _) = gguf::tokenizer(model.file())?;
+            let rules = PoolingRules::of_gguf(model.file())?;
+            let name = model.file().find::<&str>("general.name")?.map_or(name, str::to_owned);
+            let encoder = model.encoder().clone();
+            return Ok(EncoderFiles { path, name, encoder, source: Box::new(model), tokenizer, rules });
+        }
+        let EncoderFolder { encoder, weights, .. } = EncoderFolder::open(&path)?;
+        let tokenizer = Tokenizer::from_folder(&path)?;
+        let rules = PoolingRules::of_folder(&path)?;
+        Ok(EncoderFiles { name, encoder, source: Box::new(weights), tokenizer, rules, path })
+    }
+
+    /// Writes a GGUF file with matrices in the main type of `mix`, opens it, and compares token ids and vectors
+    /// with these files'. Gives the smallest cosine between two vectors of a text. `progress` hears how many
+    /// tensors of how many are written.
+    ///
+    /// # Errors
+    /// If GGUF has no such architecture or tokenizer, if the file can't be written, or if what was written
+    /// doesn't do the same: it is then removed.
+    pub fn save_gguf(&self, path: &Path, mix: Mix, progress: impl FnMut(usize, usize)) -> Result<f64> {
+        let mut vocab = self.tokenizer.to_gguf()?;
+        vocab.fill_up(self.encoder.config().vocab_size);
+        save_gguf_encoder(
+            path,
+            &self.encoder,
+            self.source.as_ref(),
+            mix,
+            &|writer| {
+                gguf::describe(writer, &self.name, &vocab, &InfillTokens::default())?;
+                for (role, token) in [("seperator", "[SEP]"), ("mask", "[MASK]"), ("cls", "[CLS]")] {
+                    if let Some(id) = self.tokenizer.id_of(token) {
+                        // The second word is spelt as the format's description has it.
+                        writer.set(&format!("tokenizer.ggml.{role}_token_id"), id)?;
+                    }
+                }
+                match self.rules.pooling {
+                    Some(pooling) => writer
+                        .set(&format!("{}.pooling_type", GgufEncoder::ARCHITECTURE), pooling.gguf_number()),
+                    None => Ok(()),
+                }
+            },
+            progress,
+        )?;
+        self.check(path, mix == Mix::F32).inspect_err(|_| {
+            // A file that isn't the model mustn't be taken for it.
+            let _ = fs_err::remove_file(path);
+        })
+    }
+
+    /// Opens what was written, and compares: vectors must be equal where types are `exact`, and finite in all.
+    fn check(&self, path: &Path, exact: bool) -> Result<f64> {
+        let differs = |what: &str| EngineError::Export { path: path.to_owned(), what: what.to_owned() };
+        let options = EmbedOptions { normalize: Some(true), ..EmbedOptions::default() };
+        let mut theirs = Embedder::open(path, &options)?;
+        let mut ours = Embedder::open(&self.path, &options)?;
+        if ours.sequences(&SAMPLES)? != theirs.sequences(&SAMPLES)? {
+            return Err(differs("token ids"));
+        }
+        let go_on = |_| ControlFlow::Continue(());
+        let (ours, theirs) = (ours.embed(&SAMPLES, go_on)?, theirs.embed(&SAMPLES, go_on)?);
+        let mut smallest = 1.0f64;
+        for (ours, theirs) in ours.vectors.iter().zip(&theirs.vectors) {
+            let pairs = || ours.iter().zip(theirs);
+            if exact && pairs().any(|(a, b)| (a - b).abs() > TOLERANCE) {
+                return Err(differs("vectors"));
+            }
+            smallest = smallest.min(pairs().map(|(a, b)| f64::from(*a) * f64::from(*b)).sum());
+        }
+        Ok(smallest)
+    }
+}
+
+impl std::fmt::Debug for EncoderFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EncoderFiles").field("name", &self.name).finish_non_exhaustive()
+    }
+}
