@@ -24,12 +24,14 @@ const TOLERANCE: f32 = 1e-4;
 
 /// An encoder that isn't running: its parts as their files have them.
 pub struct EncoderFiles {
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     name: String,
-    encoder: Encoder,
-    source: Box<dyn Source>,
-    tokenizer: Tokenizer,
-    rules: PoolingRules,
+    pub(crate) encoder: Encoder,
+    pub(crate) source: Box<dyn Source>,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) rules: PoolingRules,
+    /// Whether the sizes are those of the tensors, as `config.json` doesn't say.
+    pub(crate) guessed: bool,
 }
 
 impl EncoderFiles {
@@ -50,20 +52,29 @@ impl EncoderFiles {
     /// # Errors
     /// If a file is missing or isn't what it should be.
     pub fn open(path: &Path) -> Result<Self> {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let path = path.to_owned();
-        if path.is_file() {
-            let model = GgufEncoder::new(Gguf::open(&path)?)?;
-            let (tokenizer, _) = gguf::tokenizer(model.file())?;
-            let rules = PoolingRules::of_gguf(model.file())?;
-            let name = model.file().find::<&str>("general.name")?.map_or(name, str::to_owned);
-            let encoder = model.encoder().clone();
-            return Ok(EncoderFiles { path, name, encoder, source: Box::new(model), tokenizer, rules });
+        match path.is_file() {
+            true => Self::of_gguf(Gguf::open(path)?),
+            false => Self::of_folder(path),
         }
-        let EncoderFolder { encoder, weights, .. } = EncoderFolder::open(&path)?;
-        let tokenizer = Tokenizer::from_folder(&path)?;
-        let rules = PoolingRules::of_folder(&path)?;
-        Ok(EncoderFiles { name, encoder, source: Box::new(weights), tokenizer, rules, path })
+    }
+
+    pub(crate) fn of_gguf(file: Gguf) -> Result<Self> {
+        let path = file.path().to_owned();
+        let model = GgufEncoder::new(file)?;
+        let (tokenizer, _) = gguf::tokenizer(model.file())?;
+        let rules = PoolingRules::of_gguf(model.file())?;
+        let name = model.file().find::<&str>("general.name")?.map_or_else(|| stem(&path), str::to_owned);
+        let encoder = model.encoder().clone();
+        let source = Box::new(model);
+        Ok(EncoderFiles { path, name, encoder, source, tokenizer, rules, guessed: false })
+    }
+
+    pub(crate) fn of_folder(dir: &Path) -> Result<Self> {
+        let rules = PoolingRules::of_folder(dir)?;
+        let EncoderFolder { encoder, weights, guessed } = EncoderFolder::open(dir)?;
+        let tokenizer = Tokenizer::from_folder(dir)?;
+        let (path, name, source) = (dir.to_owned(), stem(dir), Box::new(weights));
+        Ok(EncoderFiles { path, name, encoder, source, tokenizer, rules, guessed })
     }
 
     /// Writes a GGUF file with matrices in the main type of `mix`, opens it, and compares token ids and vectors
@@ -124,6 +135,10 @@ impl EncoderFiles {
         }
         Ok(smallest)
     }
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 impl std::fmt::Debug for EncoderFiles {

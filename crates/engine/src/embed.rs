@@ -1,8 +1,8 @@
 //! Texts to vectors: an encoder's or a decoder's hidden states, pooled to one vector a text.
 
+use crate::convert_encoder::EncoderFiles;
 use crate::engine::{Engine, check_vocabulary};
 use crate::error::{EngineError, Result};
-use crate::gguf;
 use crate::pooling::{Pooling, PoolingRules};
 use crate::special::frame;
 use hearth_kernel::quant::BlockType;
@@ -70,44 +70,23 @@ impl Embedder {
     /// # Errors
     /// If a file is missing or isn't what it should be, or asks for something that isn't done here.
     pub fn open(path: &Path, options: &EmbedOptions) -> Result<Self> {
-        let place = path.display().to_string();
         if path.is_file() {
             let file = Gguf::open(path)?;
             if file.get::<&str>("general.architecture")? != GgufEncoder::ARCHITECTURE {
                 return Self::decoder(path, PoolingRules::of_gguf(&file)?, options);
             }
-            let model = GgufEncoder::new(file)?;
-            let (tokenizer, _) = gguf::tokenizer(model.file())?;
-            let rules = PoolingRules::of_gguf(model.file())?;
-            let runner = EncoderRunner::new(model.encoder().clone(), &model, options.weight_type)?;
-            return Self::encoder(&place, runner, tokenizer, rules, options);
+            return Self::encoder(EncoderFiles::of_gguf(file)?, options);
         }
-        let rules = PoolingRules::of_folder(path)?;
         if !EncoderFolder::is_encoder(path)? {
-            return Self::decoder(path, rules, options);
+            return Self::decoder(path, PoolingRules::of_folder(path)?, options);
         }
-        let folder = EncoderFolder::open(path)?;
-        let tokenizer = Tokenizer::from_folder(path)?;
-        let runner = EncoderRunner::new(folder.encoder, &folder.weights, options.weight_type)?;
-        let mut embedder = Self::encoder(&place, runner, tokenizer, rules, options)?;
-        if let (true, Model::Encoder(runner)) = (folder.guessed, &embedder.model) {
-            let config = runner.encoder().config();
-            embedder.notes.push(format!(
-                "{place}: config.json doesn't describe the model; taken from its tensors: a bert of width {}, and \
-                 by that width {} heads",
-                config.hidden_size, config.n_heads
-            ));
-        }
-        Ok(embedder)
+        Self::encoder(EncoderFiles::of_folder(path)?, options)
     }
 
-    fn encoder(
-        place: &str,
-        runner: EncoderRunner,
-        tokenizer: Tokenizer,
-        rules: PoolingRules,
-        options: &EmbedOptions,
-    ) -> Result<Self> {
+    fn encoder(files: EncoderFiles, options: &EmbedOptions) -> Result<Self> {
+        let EncoderFiles { path, encoder, source, tokenizer, rules, guessed, .. } = files;
+        let place = path.display().to_string();
+        let runner = EncoderRunner::new(encoder, source.as_ref(), options.weight_type)?;
         let mut frame = frame(&tokenizer);
         if frame.0.is_empty() {
             // BERT's own tokens, where the files don't say what surrounds a text.
@@ -116,9 +95,18 @@ impl Embedder {
         }
         let config = runner.encoder().config();
         let (positions, vocab_size) = (config.max_positions, config.vocab_size);
-        check_vocabulary(place, &tokenizer, vocab_size)?;
+        let note = guessed.then(|| {
+            format!(
+                "{place}: config.json doesn't describe the model; taken from its tensors: a bert of width {}, and \
+                 by that width {} heads",
+                config.hidden_size, config.n_heads
+            )
+        });
+        check_vocabulary(&place, &tokenizer, vocab_size)?;
         let model = Model::Encoder(Box::new(runner));
-        Ok(Self::assemble(model, tokenizer, frame, rules, positions, options))
+        let mut embedder = Self::assemble(model, tokenizer, frame, rules, positions, options);
+        embedder.notes.extend(note);
+        Ok(embedder)
     }
 
     fn decoder(path: &Path, rules: PoolingRules, options: &EmbedOptions) -> Result<Self> {

@@ -2,7 +2,7 @@
 //! them.
 
 use super::load::{DIVISORS, gguf_name, is_in_out, is_rotated};
-use super::{GgufModel, GgufWriter};
+use super::{GgufModel, GgufWriter, TensorInfo};
 use crate::config::{DecoderConfig, Family, Sliding};
 use crate::decoder::Decoder;
 use crate::error::ModelError;
@@ -82,13 +82,24 @@ pub fn save_gguf(
             Some(id) => in_file_order(&source.stored(id).values(), spec, &config),
             None => vec![0.0; rows * cols],
         };
-        let mut bytes = vec![0; tensor.byte_len()];
-        let importance = id.and_then(importance);
-        quantize(tensor.kind, &values, cols, importance, &mut bytes).map_err(|error| {
-            ModelError::Weights { file: path.to_owned(), problem: format!("tensor {}: {error}", tensor.name) }
-        })?;
-        Ok(out.write_all(&bytes)?)
+        Ok(out.write_all(&encoded(path, tensor, &values, cols, id.and_then(importance))?)?)
     })
+}
+
+/// A tensor's values, rows of `cols`, as the bytes of its type.
+pub(super) fn encoded(
+    path: &Path,
+    tensor: &TensorInfo,
+    values: &[f32],
+    cols: usize,
+    importance: Option<&[f32]>,
+) -> Result<Vec<u8>, ModelError> {
+    let mut bytes = vec![0; tensor.byte_len()];
+    quantize(tensor.kind, values, cols, importance, &mut bytes).map_err(|error| ModelError::Weights {
+        file: path.to_owned(),
+        problem: format!("tensor {}: {error}", tensor.name),
+    })?;
+    Ok(bytes)
 }
 
 /// What the rotary frequencies are divided by where that is more than one factor; llama.cpp has a tensor for it

@@ -1,14 +1,14 @@
 //! An encoder as a GGUF file of architecture `bert`, as llama.cpp's converter writes it: without the pooler.
 
 use super::encoder::gguf_name;
-use super::save::Extra;
+use super::save::{Extra, encoded};
 use super::{GgufEncoder, GgufWriter, Mix};
 use crate::encoder::Encoder;
 use crate::error::ModelError;
 use crate::executor::{ParamId, ParamSpec};
 use crate::source::Source;
 use hearth_kernel::activation::Activation;
-use hearth_kernel::quant::{BlockType, quantize};
+use hearth_kernel::quant::BlockType;
 use std::path::Path;
 
 /// Writes an encoder: matrices and the table of tokens in the type that most of a mix has, the rest in single
@@ -66,11 +66,7 @@ pub fn save_gguf_encoder(
         next += 1;
         progress(next, written.len());
         let cols = spec.shape[spec.shape.len() - 1];
-        let mut bytes = vec![0; tensor.byte_len()];
-        quantize(tensor.kind, &source.stored(id).values(), cols, None, &mut bytes).map_err(|error| {
-            ModelError::Weights { file: path.to_owned(), problem: format!("tensor {}: {error}", tensor.name) }
-        })?;
-        Ok(out.write_all(&bytes)?)
+        Ok(out.write_all(&encoded(path, tensor, &source.stored(id).values(), cols, None)?)?)
     })
 }
 
