@@ -42,28 +42,41 @@ pub(crate) struct Ids<'a> {
 #[derive(Debug)]
 enum Table {
     Values(Buffer<f32>),
-    File(FileRows),
+    /// Rows of a file, and how many were read since its pages were given back.
+    File(FileRows, usize),
 }
+
+/// Reading one row of a file maps what lies around it too, some 64 kB; after so many rows that is given back.
+const ROWS_KEPT: usize = 64;
 
 impl Table {
     fn values(&self) -> &[f32] {
         match self {
             Table::Values(values) => values,
-            Table::File(_) => unreachable!("only embedding tables stay in their file"),
+            Table::File(..) => unreachable!("only embedding tables stay in their file"),
         }
     }
 
     /// Rows by their indices.
-    fn look_up(&self, cols: usize, ids: &[u32], out: &mut [f32]) {
+    fn look_up(&mut self, cols: usize, ids: &[u32], out: &mut [f32]) {
         match self {
             Table::Values(values) => embedding_forward(values, cols, ids, out),
-            Table::File(rows) => {
+            Table::File(rows, kept) => {
                 for (id, out) in ids.iter().zip(out.chunks_exact_mut(cols)) {
                     rows.row(*id as usize, out);
+                    *kept += 1;
+                    if *kept == ROWS_KEPT {
+                        rows.release();
+                        *kept = 0;
+                    }
                 }
             }
         }
     }
+}
+
+fn table_of(tables: &mut HashMap<usize, Table>, id: ParamId) -> &mut Table {
+    tables.get_mut(&id.0).expect("each table of a plan is there")
 }
 
 /// The weight of a linear layer.
@@ -163,7 +176,7 @@ impl Layers {
         for id in lookups {
             let table = match source.stored(id) {
                 Stored::Values(values) => Table::Values(Buffer::from_slice(values)),
-                Stored::File(rows) => Table::File(rows),
+                Stored::File(rows) => Table::File(rows, 0),
             };
             tables.insert(id.0, table);
         }
@@ -217,18 +230,18 @@ impl Layers {
         match ops[0] {
             Op::EmbedTokens { table, cols, scale: factor, out } => {
                 let out = &mut self.buffers[out][..n * cols];
-                self.tables[&table.0].look_up(cols, ids.tokens, out);
+                table_of(&mut self.tables, table).look_up(cols, ids.tokens, out);
                 if factor != 1.0 {
                     scale(out, factor);
                 }
             }
             Op::EmbedPositions { table, cols, out } => {
                 let out = &mut self.buffers[out][..n * cols];
-                self.tables[&table.0].look_up(cols, ids.positions, out);
+                table_of(&mut self.tables, table).look_up(cols, ids.positions, out);
             }
             Op::EmbedTypes { table, cols, out } => {
                 let out = &mut self.buffers[out][..n * cols];
-                self.tables[&table.0].look_up(cols, ids.types, out);
+                table_of(&mut self.tables, table).look_up(cols, ids.types, out);
             }
             Op::Linear { .. } => {
                 let layers = linears_together(ops);
