@@ -71,7 +71,7 @@ impl EncoderFiles {
 
     pub(crate) fn of_folder(dir: &Path) -> Result<Self> {
         let rules = PoolingRules::of_folder(dir)?;
-        let EncoderFolder { encoder, weights, guessed } = EncoderFolder::open(dir)?;
+        let EncoderFolder { encoder, weights, guessed, .. } = EncoderFolder::open(dir)?;
         let tokenizer = Tokenizer::from_folder(dir)?;
         let (path, name, source) = (dir.to_owned(), stem(dir), Box::new(weights));
         Ok(EncoderFiles { path, name, encoder, source, tokenizer, rules, guessed })

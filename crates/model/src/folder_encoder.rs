@@ -27,6 +27,8 @@ pub struct EncoderFolder {
     pub encoder: Encoder,
     /// Its parameters.
     pub weights: Weights,
+    /// Tensors of a head by their names, if a task's class wrote the folder.
+    pub heads: HashMap<String, Tensor>,
     /// Whether `config.json` doesn't say what the model is, so that its sizes are those of its tensors, and its
     /// number of heads is that of published models of this width.
     pub guessed: bool,
@@ -67,11 +69,11 @@ impl EncoderFolder {
             }
             tensors.push(tensor);
         }
-        if let Some(name) = found.tensors.keys().find(|name| !is_head(name)) {
+        if let Some(name) = found.tensors.keys().next() {
             return Err(found.problem(format!("tensor {name} belongs to no part of a bert")));
         }
         let weights = Weights::from_tensors(&encoder, tensors)?;
-        Ok(EncoderFolder { encoder, weights, guessed })
+        Ok(EncoderFolder { encoder, weights, heads: found.heads, guessed })
     }
 }
 
@@ -83,7 +85,7 @@ fn config_of(dir: &Path) -> Result<Value, ModelError> {
     }
 }
 
-/// Heads of other tasks, which the hidden states don't need.
+/// Heads of tasks, which the hidden states don't need.
 fn is_head(name: &str) -> bool {
     ["cls.", "classifier.", "qa_outputs."].iter().any(|prefix| name.starts_with(prefix))
 }
@@ -92,21 +94,23 @@ fn is_head(name: &str) -> bool {
 struct Found {
     file: PathBuf,
     tensors: HashMap<String, Tensor>,
+    heads: HashMap<String, Tensor>,
 }
 
 impl Found {
     fn read(dir: &Path) -> Result<Self, ModelError> {
         let files = weight_files(dir)?;
         let file = files.keys().next().cloned().unwrap_or_else(|| dir.to_owned());
-        let mut found = Found { file, tensors: HashMap::new() };
+        let mut found = Found { file, tensors: HashMap::new(), heads: HashMap::new() };
         for (file, expected) in &files {
             visit_tensors(file, expected, |name, shape, rows| {
                 let bare = name.strip_prefix(PREFIX).unwrap_or(name);
-                if bare == "embeddings.position_ids" || is_head(bare) {
+                if bare == "embeddings.position_ids" {
                     return Ok(());
                 }
                 let tensor = Tensor::from_vec(rows?.values(), shape)?;
-                if found.tensors.insert(bare.to_owned(), tensor).is_some() {
+                let list = if is_head(bare) { &mut found.heads } else { &mut found.tensors };
+                if list.insert(bare.to_owned(), tensor).is_some() {
                     let problem = format!("tensor {bare} is there with and without {PREFIX}");
                     return Err(ModelError::Weights { file: file.clone(), problem });
                 }

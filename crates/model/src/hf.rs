@@ -373,6 +373,34 @@ pub fn config_to_json(config: &DecoderConfig, ids: SpecialIds, dtype: &str) -> V
     json
 }
 
+/// Writes the configuration of an encoder, as `transformers` has it for `BertModel`.
+pub fn encoder_config_to_json(config: &EncoderConfig, dtype: &str) -> Value {
+    let activation = match config.activation {
+        Activation::GeluTanh => "gelu_pytorch_tanh",
+        Activation::Relu => "relu",
+        Activation::Silu => "silu",
+        _ => "gelu",
+    };
+    json!({
+        "architectures": ["BertModel"],
+        "model_type": "bert",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "max_position_embeddings": config.max_positions,
+        "type_vocab_size": config.n_types,
+        "layer_norm_eps": round_trip(config.norm_eps),
+        "hidden_act": activation,
+        "position_embedding_type": "absolute",
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "initializer_range": 0.02,
+        "torch_dtype": dtype,
+    })
+}
+
 fn gpt_to_json(config: &DecoderConfig) -> Value {
     let activation = match config.activation {
         // What `transformers` calls gelu in GPT-1 is the tanh form.

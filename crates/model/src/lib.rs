@@ -24,6 +24,8 @@ mod rope_scaling;
 pub mod runner;
 pub mod source;
 pub mod tape;
+pub mod task;
+mod task_folder;
 pub mod weights;
 
 pub use config::{DecoderConfig, Family};
@@ -36,4 +38,6 @@ pub use folder_encoder::EncoderFolder;
 pub use hearth_kernel::attention::CacheType;
 pub use rope_scaling::RopeScaling;
 pub use runner::{Feed, Logits, Runner, Sequence};
+pub use task::{Backbone, Task, TaskModel};
+pub use task_folder::{Problem, TaskFolder, adapt_folder, save_task_folder};
 pub use weights::{StoredType, Weights, load_folder, save_folder};

@@ -96,6 +96,18 @@ impl TokenBatch {
         self.spans.iter().enumerate().map(cut).collect()
     }
 
+    /// The row of each sequence's first token.
+    pub fn first_rows(&self) -> Vec<u32> {
+        let firsts = (0..).zip(self.positions.iter()).filter(|(_, position)| **position == 0);
+        firsts.map(|(row, _)| row).collect()
+    }
+
+    /// The row of each sequence's last token.
+    pub fn last_rows(&self) -> Vec<u32> {
+        let next = self.first_rows().into_iter().skip(1).chain([self.tokens.len() as u32]);
+        next.map(|row| row.saturating_sub(1)).collect()
+    }
+
     /// B.
     pub fn batch(&self) -> usize {
         self.batch
@@ -236,9 +248,7 @@ impl TrainableEncoder {
             let problem = "it has no pooler, which is asked for".to_owned();
             return Err(ModelError::Config { place: "encoder".into(), problem });
         };
-        let firsts = (0..).zip(batch.positions.iter()).filter(|(_, position)| **position == 0);
-        let firsts: Vec<u32> = firsts.map(|(row, _)| row).collect();
-        let first = nn::embedding(hidden, &firsts)?;
+        let first = nn::embedding(hidden, &batch.first_rows())?;
         let bias = pooler.bias.map(|b| weights.get(b));
         Ok(nn::linear(&first, weights.get(pooler.weight), bias, Some(Activation::Tanh))?)
     }

@@ -132,16 +132,8 @@ impl Weights {
                 (spec, bytes)
             })
             .collect();
-        let stored = if dtype == StoredType::F32 { Dtype::F32 } else { Dtype::BF16 };
-        let weights_error = |problem: String| ModelError::Weights { file: path.to_owned(), problem };
-        let mut views = Vec::with_capacity(bytes.len());
-        for (spec, bytes) in &bytes {
-            let view = TensorView::new(stored, spec.shape.clone(), bytes);
-            views.push((spec.name.as_str(), view.map_err(|e| weights_error(e.to_string()))?));
-        }
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let blob = safetensors::serialize(views, Some(metadata)).map_err(|e| weights_error(e.to_string()))?;
-        write_whole(path, &blob)?;
+        let named = bytes.iter().map(|(spec, bytes)| (spec.name.as_str(), &spec.shape[..], &bytes[..]));
+        write_tensors(path, named, dtype)?;
         Ok(config)
     }
 }
@@ -182,7 +174,25 @@ pub fn save_folder(
     write_json(&dir.join("config.json"), &config_to_json(&config, ids, name))
 }
 
-fn write_json(path: &Path, json: &Value) -> Result<(), ModelError> {
+/// Writes a safetensors file: names, shapes, and values that are encoded already.
+pub(crate) fn write_tensors<'a>(
+    path: &Path,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize], &'a [u8])>,
+    dtype: StoredType,
+) -> Result<(), ModelError> {
+    let stored = if dtype == StoredType::F32 { Dtype::F32 } else { Dtype::BF16 };
+    let weights_error = |problem: String| ModelError::Weights { file: path.to_owned(), problem };
+    let mut views = Vec::new();
+    for (name, shape, bytes) in tensors {
+        let view = TensorView::new(stored, shape.to_vec(), bytes);
+        views.push((name, view.map_err(|e| weights_error(e.to_string()))?));
+    }
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let blob = safetensors::serialize(views, Some(metadata)).map_err(|e| weights_error(e.to_string()))?;
+    write_whole(path, &blob)
+}
+
+pub(crate) fn write_json(path: &Path, json: &Value) -> Result<(), ModelError> {
     let text = serde_json::to_string_pretty(json).map_err(std::io::Error::from)?;
     write_whole(path, (text + "\n").as_bytes())
 }
@@ -216,7 +226,7 @@ pub(crate) fn stored_less(config: &DecoderConfig, spec: &ParamSpec) -> f32 {
     if config.family == Family::Gemma3 && spec.role == Role::Vector { 1.0 } else { 0.0 }
 }
 
-fn encode(values: &[f32], dtype: StoredType) -> Vec<u8> {
+pub(crate) fn encode(values: &[f32], dtype: StoredType) -> Vec<u8> {
     match dtype {
         StoredType::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
         StoredType::Bf16 => values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),

@@ -1,0 +1,240 @@
+//! Heads: what turns the hidden states of an encoder or a decoder into the answers of a task. Names, shapes and
+//! computations are those of `transformers`' classes `…ForSequenceClassification`, `…ForTokenClassification` and
+//! `…ForQuestionAnswering`, so that what is trained here opens there.
+//!
+//! An encoder answers about a whole sequence from its pooler's vector of the first token (Devlin et al. 2019,
+//! section 3.2), a decoder from the last token's hidden state, which has seen all others.
+
+use crate::decoder::Decoder;
+use crate::encoder::{Encoder, EncoderConfig};
+use crate::error::ModelError;
+use crate::executor::{Init, Linear, ParamId, ParamSpec, Role};
+use crate::tape::{TokenBatch, Trainable, TrainableEncoder};
+use crate::weights::Weights;
+use hearth_tensor::{Rng, Tensor, nn};
+
+/// What is answered, and how many numbers an answer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// So many numbers a sequence: logits of classes, or a value.
+    Sequence(usize),
+    /// So many numbers a token.
+    Tokens(usize),
+    /// Two numbers a token: logits of being the first and the last of an answer.
+    Span,
+}
+
+impl Task {
+    /// Numbers an answer.
+    pub fn outputs(self) -> usize {
+        match self {
+            Task::Sequence(n) | Task::Tokens(n) => n,
+            Task::Span => 2,
+        }
+    }
+}
+
+/// An architecture without weights.
+#[derive(Clone, Debug)]
+pub enum Backbone {
+    /// Every token sees all of its sequence.
+    Encoder(Encoder),
+    /// A token sees its sequence up to itself.
+    Decoder(Decoder),
+}
+
+impl Backbone {
+    /// C.
+    pub fn hidden_size(&self) -> usize {
+        match self {
+            Backbone::Encoder(encoder) => encoder.config().hidden_size,
+            Backbone::Decoder(decoder) => decoder.config().hidden_size,
+        }
+    }
+
+    /// Most tokens of a sequence.
+    pub fn max_positions(&self) -> usize {
+        match self {
+            Backbone::Encoder(encoder) => encoder.config().max_positions,
+            Backbone::Decoder(decoder) => decoder.config().max_positions,
+        }
+    }
+
+    /// V.
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            Backbone::Encoder(encoder) => encoder.config().vocab_size,
+            Backbone::Decoder(decoder) => decoder.config().vocab_size,
+        }
+    }
+
+    /// The parameters of the architecture alone.
+    pub fn specs(&self) -> &[ParamSpec] {
+        match self {
+            Backbone::Encoder(encoder) => encoder.specs(),
+            Backbone::Decoder(decoder) => decoder.specs(),
+        }
+    }
+
+    /// Sequences side by side without padding, each of which sees only itself.
+    pub fn batch(&self, sequences: &[&[u32]]) -> TokenBatch {
+        match self {
+            Backbone::Encoder(_) => TokenBatch::bidirectional(sequences),
+            Backbone::Decoder(_) => {
+                let segments: Vec<u32> =
+                    (0..).zip(sequences).flat_map(|(i, s)| std::iter::repeat_n(i, s.len())).collect();
+                let positions = sequences.iter().flat_map(|s| 0..s.len() as u32).collect();
+                TokenBatch::packed(sequences.concat(), 1, &segments, positions)
+            }
+        }
+    }
+}
+
+/// An architecture with a head: its parameters are those of the architecture, followed by the head's.
+#[derive(Debug)]
+pub struct TaskModel {
+    backbone: Body,
+    task: Task,
+    head: Linear,
+    specs: Vec<ParamSpec>,
+    /// Probability of zeroing a value where BERT has dropout, and in what the head sees; 0 turns it off.
+    pub dropout: f32,
+    /// Which values: a new seed a step gives new masks, the same seed the same ones.
+    pub dropout_seed: u64,
+}
+
+#[derive(Debug)]
+enum Body {
+    Encoder(TrainableEncoder, Backbone),
+    Decoder(Trainable, Backbone),
+}
+
+impl AsRef<[ParamSpec]> for TaskModel {
+    fn as_ref(&self) -> &[ParamSpec] {
+        &self.specs
+    }
+}
+
+impl TaskModel {
+    /// Puts a head on an architecture. An encoder that is asked about sequences gains a pooler if it has none.
+    ///
+    /// # Errors
+    /// If the task has no outputs.
+    pub fn new(backbone: Backbone, task: Task) -> Result<Self, ModelError> {
+        if task.outputs() == 0 {
+            let problem = "a head with no outputs, expected at least one label".to_owned();
+            return Err(ModelError::Config { place: "task".into(), problem });
+        }
+        let backbone = match (backbone, task) {
+            (Backbone::Encoder(encoder), Task::Sequence(_)) if encoder.pooler().is_none() => {
+                Backbone::Encoder(Encoder::new(EncoderConfig { pooler: true, ..encoder.config().clone() })?)
+            }
+            (other, _) => other,
+        };
+        let mut specs = backbone.specs().to_vec();
+        let (inputs, outputs) = (backbone.hidden_size(), task.outputs());
+        let (name, biased) = match (&backbone, task) {
+            (_, Task::Span) => ("qa_outputs", true),
+            (Backbone::Encoder(_), _) => ("classifier", true),
+            (Backbone::Decoder(_), Task::Sequence(_)) => ("score", false),
+            (Backbone::Decoder(_), Task::Tokens(_)) => ("score", true),
+        };
+        let mut add = |name: String, shape: &[usize], init, role| {
+            specs.push(ParamSpec { name, shape: shape.to_vec(), init, role });
+            ParamId(specs.len() - 1)
+        };
+        let weight = add(format!("{name}.weight"), &[outputs, inputs], Init::Normal(0.02), Role::Head);
+        let bias = biased.then(|| add(format!("{name}.bias"), &[outputs], Init::Zeros, Role::Vector));
+        let head = Linear { weight, bias, inputs, outputs, in_out: false };
+        let body = match &backbone {
+            Backbone::Encoder(encoder) => Body::Encoder(TrainableEncoder::new(encoder.clone()), backbone),
+            Backbone::Decoder(decoder) => Body::Decoder(Trainable::new(decoder.clone()), backbone),
+        };
+        Ok(TaskModel { backbone: body, task, head, specs, dropout: 0.0, dropout_seed: 0 })
+    }
+
+    /// The architecture under the head.
+    pub fn backbone(&self) -> &Backbone {
+        match &self.backbone {
+            Body::Encoder(_, backbone) | Body::Decoder(_, backbone) => backbone,
+        }
+    }
+
+    /// What is answered.
+    pub fn task(&self) -> Task {
+        self.task
+    }
+
+    /// The head's layer.
+    pub fn head(&self) -> &Linear {
+        &self.head
+    }
+
+    /// All parameters, in the order of [`ParamId`]s.
+    pub fn specs(&self) -> &[ParamSpec] {
+        &self.specs
+    }
+
+    /// Number of parameters.
+    pub fn n_params(&self) -> usize {
+        self.specs.iter().map(|s| s.shape.iter().product::<usize>()).sum()
+    }
+
+    /// The weights of a pretrained architecture, given by name; what it doesn't have, a head above all, is
+    /// initialised from `seed`.
+    ///
+    /// # Errors
+    /// If a tensor has another shape.
+    pub fn weights(
+        &self,
+        mut pretrained: impl FnMut(&ParamSpec) -> Option<Tensor>,
+        seed: u64,
+    ) -> Result<Weights, ModelError> {
+        let mut rng = Rng::new(seed);
+        let tensors = self.specs.iter().map(|spec| {
+            pretrained(spec).unwrap_or_else(|| match spec.init {
+                Init::Zeros => Tensor::zeros(&spec.shape),
+                Init::Ones => Tensor::ones(&spec.shape),
+                Init::Normal(std) | Init::Residual(std) => Tensor::randn(&spec.shape, std, &mut rng),
+            })
+        });
+        Weights::from_tensors(self, tensors.collect())
+    }
+
+    /// The head's numbers: [sequences, outputs] for a task about sequences, else [N, outputs].
+    ///
+    /// # Errors
+    /// If the batch doesn't fit the model.
+    pub fn logits(&mut self, weights: &Weights, batch: &TokenBatch) -> Result<Tensor, ModelError> {
+        let (dropout, seed) = (self.dropout, self.dropout_seed);
+        let states = match &mut self.backbone {
+            Body::Encoder(encoder, _) => {
+                (encoder.dropout, encoder.dropout_seed) = (dropout, seed);
+                let hidden = encoder.hidden(weights, batch)?;
+                match self.task {
+                    Task::Sequence(_) => encoder.pooled(weights, batch, &hidden)?,
+                    Task::Tokens(_) | Task::Span => hidden,
+                }
+            }
+            Body::Decoder(decoder, _) => {
+                // Decoders of today have no dropout; the GPTs that had it take it as in pretraining.
+                (decoder.dropout, decoder.dropout_seed) = (dropout, seed);
+                let hidden = decoder.hidden(weights, batch)?;
+                match self.task {
+                    Task::Sequence(_) => nn::embedding(&hidden, &batch.last_rows())?,
+                    Task::Tokens(_) | Task::Span => hidden,
+                }
+            }
+        };
+        // BERT's question answering alone has none before its head.
+        let states = match dropout > 0.0 && self.task != Task::Span {
+            true => states.dropout(dropout, seed ^ HEAD_DROPOUT)?,
+            false => states,
+        };
+        let bias = self.head.bias.map(|b| weights.get(b));
+        Ok(nn::linear(&states, weights.get(self.head.weight), bias, None)?)
+    }
+}
+
+/// Sets the head's dropout apart from that of the blocks.
+const HEAD_DROPOUT: u64 = 0x6A09_E667_F3BC_C908;
