@@ -50,8 +50,24 @@ impl EncoderRunner {
     /// If a sequence is longer than the model has positions, all together are longer than
     /// [`max_rows`](Self::max_rows), or an id is outside the vocabulary.
     pub fn run(&mut self, sequences: &[&[u32]]) -> Result<&[f32], ModelError> {
+        let types = vec![0; sequences.iter().map(|s| s.len()).sum()];
+        self.run_with_types(sequences, &types)
+    }
+
+    /// The same with the type of each token: 0 in a first text, 1 in a second.
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run), or if there isn't one type a token, or one isn't the model's.
+    pub fn run_with_types(&mut self, sequences: &[&[u32]], types: &[u32]) -> Result<&[f32], ModelError> {
         let config = self.encoder.config();
         let tokens = sequences.concat();
+        let highest = types.iter().max().map_or(0, |&kind| kind as usize);
+        if types.len() != tokens.len() || highest >= config.n_types {
+            let (n, t, most) = (tokens.len(), types.len(), config.n_types);
+            let problem =
+                format!("{t} types up to {highest} for {n} tokens, expected one each, less than {most}");
+            return Err(ModelError::Config { place: "batch".into(), problem });
+        }
         let longest = sequences.iter().map(|s| s.len()).max().unwrap_or(0);
         let limits = [
             ("the model", longest, config.max_positions, "cut the text"),
@@ -66,7 +82,6 @@ impl EncoderRunner {
             return Err(ModelError::TokenId { id, vocab_size: config.vocab_size });
         }
         let positions: Vec<u32> = sequences.iter().flat_map(|s| 0..s.len() as u32).collect();
-        let types = vec![0; tokens.len()];
         let mut segments = Vec::with_capacity(sequences.len());
         let mut end = 0;
         for sequence in sequences {
@@ -77,7 +92,7 @@ impl EncoderRunner {
         let mut shape = AttentionShape::contiguous(1, n, n, heads, heads, dim);
         shape.scale = config.attention_scale();
         let width = config.hidden_size;
-        let ids = Ids { tokens: &tokens, positions: &positions, types: &types };
+        let ids = Ids { tokens: &tokens, positions: &positions, types };
         let ops = &self.plan.ops;
         let mut next = 0;
         while next < ops.len() {

@@ -26,6 +26,7 @@ pub mod source;
 pub mod tape;
 pub mod task;
 mod task_folder;
+mod task_runner;
 pub mod weights;
 
 pub use config::{DecoderConfig, Family};
@@ -40,4 +41,5 @@ pub use rope_scaling::RopeScaling;
 pub use runner::{Feed, Logits, Runner, Sequence};
 pub use task::{Backbone, Task, TaskModel};
 pub use task_folder::{Problem, TaskFolder, adapt_folder, save_task_folder};
+pub use task_runner::TaskRunner;
 pub use weights::{StoredType, Weights, load_folder, save_folder};

@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod curves;
 mod error;
 pub mod evaluate;
+pub mod finetune;
 mod folder;
 pub mod optimizer;
 pub mod power;

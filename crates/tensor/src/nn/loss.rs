@@ -93,6 +93,34 @@ pub fn cross_entropy(
     Ok(LossOutput { loss, count, sum })
 }
 
+/// Mean over all values of the cross-entropy of `sigmoid(logits)` with `targets` in 0..1, of the same shape: each
+/// value is a yes or no of its own. In nats.
+///
+/// # Errors
+/// If the shapes differ.
+pub fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor, TensorError> {
+    if logits.shape() != targets.shape() {
+        let shapes = [logits.shape(), targets.shape()];
+        return Err(TensorError::shape("binary_cross_entropy", "two of one shape", &shapes));
+    }
+    // max(x, 0) - x y + log(1 + exp(-|x|)) doesn't overflow.
+    let one = |(x, y): (&f32, &f32)| f64::from(x.max(0.0) - x * y + (-x.abs()).exp().ln_1p());
+    let count = logits.len().max(1);
+    let sum: f64 = logits.data().iter().zip(targets.data()).map(one).sum();
+    let (saved, targets) = (logits.detach(), targets.detach());
+    Ok(record(mean_of(sum, count), &[logits], move |dy, grads| {
+        let factor = dy.data()[0] / count as f32;
+        grads.add(
+            0,
+            Tensor::filled(saved.shape(), |dx| {
+                for (dx, (x, y)) in dx.iter_mut().zip(saved.data().iter().zip(targets.data())) {
+                    *dx = factor * (1.0 / (1.0 + (-x).exp()) - y);
+                }
+            }),
+        );
+    }))
+}
+
 /// Cross-entropy of the logits `hidden Wᵀ`: hidden [N, C], weight [V, C], targets `[N]` where -1 doesn't
 /// count. The logits of only some rows exist at a time; their gradients are computed on the spot.
 ///

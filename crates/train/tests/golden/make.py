@@ -13,6 +13,7 @@ import torch
 import transformers
 
 import encoder
+import heads
 import models
 import muon
 import ops
@@ -54,6 +55,8 @@ def main() -> None:
     noise = "".join(models.write(name, FOLDER) for name in models.BUILDERS)
     models.write_masks(FOLDER)
     encoder.write(FOLDER / "bert")
+    for task in heads.TASKS:
+        heads.write(task, FOLDER / "heads" / task)
     muon.write(FOLDER / "muon.safetensors")
     ops.write(FOLDER / "ops.safetensors")
     update_readme("| file | quantity | rounding noise |\n|---|---|---|\n" + noise)

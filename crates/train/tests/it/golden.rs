@@ -12,15 +12,15 @@ use hearth_train::optimizer::{Optimizer, OptimizerKind, OptimizerSettings};
 use safetensors::tensor::{Dtype, SafeTensors};
 use std::path::PathBuf;
 
-fn golden(path: &str) -> PathBuf {
+pub fn golden(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
 }
 
 /// The tensors of a golden file.
-struct Golden(Vec<u8>);
+pub struct Golden(Vec<u8>);
 
 impl Golden {
-    fn read(path: &str) -> Self {
+    pub fn read(path: &str) -> Self {
         Golden(std::fs::read(golden(path)).expect("the golden file is committed"))
     }
 
@@ -31,19 +31,19 @@ impl Golden {
         view.data().chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]).collect()
     }
 
-    fn floats(&self, name: &str) -> Vec<f32> {
+    pub fn floats(&self, name: &str) -> Vec<f32> {
         self.bytes(name, Dtype::F32).into_iter().map(f32::from_le_bytes).collect()
     }
 
-    fn ints(&self, name: &str) -> Vec<i32> {
+    pub fn ints(&self, name: &str) -> Vec<i32> {
         self.bytes(name, Dtype::I32).into_iter().map(i32::from_le_bytes).collect()
     }
 
-    fn ids(&self, name: &str) -> Vec<u32> {
+    pub fn ids(&self, name: &str) -> Vec<u32> {
         self.ints(name).into_iter().map(|i| u32::try_from(i).expect("an id")).collect()
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         SafeTensors::deserialize(&self.0).is_ok_and(|f| f.tensor(name).is_ok())
     }
 }
@@ -57,7 +57,7 @@ fn greatest_difference(got: &[f32], expected: &[f32]) -> f32 {
 }
 
 #[track_caller]
-fn close(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
+pub fn close(what: &str, got: &[f32], expected: &[f32], tolerance: f32) {
     let difference = greatest_difference(got, expected);
     assert!(difference <= tolerance, "{what}: off by {difference:e}, at most {tolerance:e} expected");
 }

@@ -2,4 +2,5 @@
 
 mod bench;
 mod golden;
+mod heads;
 mod pretrain;

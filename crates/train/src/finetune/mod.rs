@@ -1,0 +1,3 @@
+//! Fine-tuning: a pretrained model learns a task from labelled examples.
+
+pub mod loss;

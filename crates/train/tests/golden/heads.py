@@ -1,0 +1,99 @@
+"""Tiny random BERTs with the heads of tasks: logits, losses and gradients; `heads/TASK/golden.safetensors`.
+
+Three sequences of 9, 5 and 7 tokens, the last with a second text; padding is left out of what is stored.
+"""
+
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
+
+LENGTHS, VOCAB, WIDTH = (9, 5, 7), 31, 16
+
+TASKS = {
+    "single": (BertForSequenceClassification, {"num_labels": 3, "problem_type": "single_label_classification"}),
+    "multi": (BertForSequenceClassification, {"num_labels": 4, "problem_type": "multi_label_classification"}),
+    "regression": (BertForSequenceClassification, {"num_labels": 1, "problem_type": "regression"}),
+    "tokens": (BertForTokenClassification, {"num_labels": 5}),
+    "span": (BertForQuestionAnswering, {}),
+}
+
+
+def build(kind: type, settings: dict) -> torch.nn.Module:
+    """Matrices N(0, 0.2), biases N(0, 0.1), norm gains N(1, 0.1), so that a missing term shows."""
+    config = BertConfig(
+        vocab_size=VOCAB,
+        hidden_size=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=16,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        attn_implementation="eager",
+        **settings,
+    )
+    model = kind(config).float().eval()
+    generator = torch.Generator().manual_seed(2468)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() >= 2:
+                parameter.copy_(0.2 * noise)
+            else:
+                parameter.copy_(0.1 * noise + (1.0 if "LayerNorm.weight" in name else 0.0))
+    return model
+
+
+def write(name: str, folder: Path) -> None:
+    """The model folder of a task and its numbers."""
+    kind, settings = TASKS[name]
+    model = build(kind, settings)
+    model.save_pretrained(folder)
+    generator = torch.Generator().manual_seed(1357)
+    batch, longest = len(LENGTHS), max(LENGTHS)
+    ids = torch.randint(VOCAB, (batch, longest), generator=generator)
+    mask, types = torch.zeros(batch, longest, dtype=torch.long), torch.zeros(batch, longest, dtype=torch.long)
+    for row, length in enumerate(LENGTHS):
+        mask[row, :length] = 1
+    types[2, 4:] = 1
+    real = mask.bool()
+    values = {"input_ids": ids[real].int(), "token_type_ids": types[real].int()}
+    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    if name == "span":
+        starts, ends = torch.tensor([2, 1, 5]), torch.tensor([6, 1, 6])
+        output = model(**inputs, start_positions=starts, end_positions=ends)
+        # Padding has logits too; the loss that is compared leaves it out, as a sequence alone would.
+        hidden = [torch.stack(pair, -1)[real] for pair in [(output.start_logits, output.end_logits)]][0]
+        loss = torch.zeros(())
+        for logits, answers in [(output.start_logits, starts), (output.end_logits, ends)]:
+            masked = logits.masked_fill(~real, -torch.inf)
+            loss = loss + torch.nn.functional.cross_entropy(masked, answers) / 2
+        values |= {"logits": hidden, "starts": starts.int(), "ends": ends.int()}
+    else:
+        targets = {
+            "single": torch.tensor([2, 0, 1]),
+            "multi": torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 0], [1, 1, 0, 1]]),
+            "regression": torch.tensor([0.5, -1.25, 2.0]),
+            "tokens": torch.randint(5, (batch, longest), generator=generator).masked_fill(~real, -100),
+        }[name]
+        if name == "tokens":
+            targets[0, 3] = -100
+        output = model(**inputs, labels=targets)
+        loss = output.loss
+        values["logits"] = output.logits[real] if name == "tokens" else output.logits
+        flat = targets[real] if name == "tokens" else targets
+        flat = flat.masked_fill(flat == -100, -1) if name == "tokens" else flat
+        values["targets"] = flat if flat.is_floating_point() else flat.int()
+    loss.backward()
+    values["loss"] = loss.reshape(1)
+    # An encoder that is asked about tokens or spans has no pooler.
+    values |= {f"grad.{n}": p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    stored = {key: value.detach().contiguous() for key, value in values.items()}
+    safetensors.torch.save_file(stored, folder / "golden.safetensors")
