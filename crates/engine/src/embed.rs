@@ -3,6 +3,7 @@
 use crate::convert_encoder::EncoderFiles;
 use crate::engine::{Engine, check_vocabulary};
 use crate::error::{EngineError, Result};
+use crate::framing::Framing;
 use crate::pooling::{Pooling, PoolingRules};
 use crate::special::frame;
 use hearth_kernel::quant::BlockType;
@@ -87,12 +88,8 @@ impl Embedder {
         let EncoderFiles { path, encoder, source, tokenizer, rules, guessed, .. } = files;
         let place = path.display().to_string();
         let runner = EncoderRunner::new(encoder, source.as_ref(), options.weight_type)?;
-        let mut frame = frame(&tokenizer);
-        if frame.0.is_empty() {
-            // BERT's own tokens, where the files don't say what surrounds a text.
-            let id = |token: &str| tokenizer.id_of(token).into_iter().collect();
-            frame = (id("[CLS]"), id("[SEP]"));
-        }
+        let Framing { before, after } = Framing::of(&tokenizer);
+        let frame = (before, after);
         let config = runner.encoder().config();
         let (positions, vocab_size) = (config.max_positions, config.vocab_size);
         let note = guessed.then(|| {

@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod beam;
+mod classify;
 mod constraint;
 mod context_shift;
 mod continuation;
@@ -33,6 +34,7 @@ mod convert_encoder;
 mod embed;
 mod engine;
 mod error;
+mod framing;
 mod generate;
 mod gguf;
 mod infill;
@@ -48,16 +50,18 @@ mod stream;
 mod template;
 
 pub use beam::{BeamSearch, Hypothesis};
+pub use classify::{Classified, Classifier, TextPair, frame_texts, run_framed, to_scores};
 pub use constraint::Constraint;
 pub use convert::{Divergence, ImportanceMap, ModelFiles};
 pub use convert_encoder::EncoderFiles;
 pub use embed::{EmbedOptions, Embedder, Embeddings};
 pub use engine::Engine;
 pub use error::{EngineError, Result};
+pub use framing::{Framed, Framing};
 pub use generate::{Completion, Event, FinishReason, Prompt, Request, Timings};
 pub use hearth_kernel::quant::BlockType;
 pub use hearth_model::gguf::Mix;
-pub use hearth_model::{CacheType, StoredType};
+pub use hearth_model::{CacheType, Problem, StoredType};
 pub use infill::InfillTokens;
 pub use logprobs::{Logprob, TokenLogprobs};
 pub use pooling::Pooling;
