@@ -13,6 +13,7 @@ mod error;
 pub mod evaluate;
 pub mod finetune;
 mod folder;
+pub mod metrics;
 pub mod optimizer;
 pub mod power;
 pub mod prepare;
