@@ -9,6 +9,7 @@
 //! Scores lie in 0–1 (correlations in −1–1), never in percent. Where a script divides by zero and warns,
 //! the score here is 0, as the script's is.
 
+pub mod calibration;
 pub mod classification;
 pub mod regression;
 
