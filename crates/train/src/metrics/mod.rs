@@ -12,6 +12,8 @@
 pub mod calibration;
 pub mod classification;
 pub mod regression;
+pub mod scheme;
+pub mod spans;
 
 /// Precision, recall and F1 of one class, or averaged over several.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
