@@ -9,11 +9,13 @@
 //! Scores lie in 0–1 (correlations in −1–1), never in percent. Where a script divides by zero and warns,
 //! the score here is 0, as the script's is.
 
+pub mod answers;
 pub mod calibration;
 pub mod classification;
 pub mod regression;
 pub mod scheme;
 pub mod spans;
+mod words;
 
 /// Precision, recall and F1 of one class, or averaged over several.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
