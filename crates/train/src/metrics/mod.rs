@@ -12,6 +12,7 @@
 pub mod answers;
 pub mod calibration;
 pub mod classification;
+pub mod ranking;
 pub mod regression;
 pub mod scheme;
 pub mod spans;
