@@ -10,6 +10,7 @@
 //! the score here is 0, as the script's is.
 
 pub mod answers;
+pub mod bootstrap;
 pub mod calibration;
 pub mod classification;
 pub mod ranking;
