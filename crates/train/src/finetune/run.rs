@@ -1,0 +1,297 @@
+//! From labelled texts to the folder of a model that classifies, with its card and its report.
+
+use crate::error::TrainError;
+use crate::finetune::classify::{Answer, ClassifyLearner, Example, Judgement, judge};
+use crate::finetune::fit::{Event, Fitted, Metrics, Observer, fit};
+use crate::finetune::report::{Report, Wrong};
+use crate::finetune::settings::Settings;
+use hearth_data::Holdout;
+use hearth_engine::{Framing, TextPair, frame_texts};
+use hearth_model::{Problem, StoredType, Task, adapt_folder, save_task_folder};
+use hearth_tokenizer::{Tokenizer, replace_file};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// A text, or a pair of them, with what is right about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelledText {
+    /// The text.
+    pub text: String,
+    /// The second one of a pair.
+    pub second: Option<String>,
+    /// What is right.
+    pub label: Label,
+}
+
+/// What is right about a text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Label {
+    /// One of the labels.
+    One(String),
+    /// Any number of them.
+    Several(Vec<String>),
+    /// A value.
+    Value(f32),
+}
+
+/// Labelled texts, and where they came from.
+#[derive(Clone, Debug, Default)]
+pub struct LabelledTexts {
+    /// The texts.
+    pub texts: Vec<LabelledText>,
+    /// The files, as they go into the card.
+    pub sources: Vec<crate::checkpoint::SourceFile>,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Of the best weights, on the held-out examples.
+    pub metrics: Metrics,
+    /// The labels, in the order of the head's numbers.
+    pub labels: Vec<String>,
+    /// Examples learnt from and held out.
+    pub examples: (usize, usize),
+    /// Examples of both that were longer than the model takes, and were cut.
+    pub cut: usize,
+    /// Steps after which the weights were best.
+    pub best_step: u64,
+    /// Wall seconds of the steps, without looks.
+    pub seconds: f64,
+    /// Examples and tokens learnt from.
+    pub seen: (u64, u64),
+    /// Whether it was stopped before the last step.
+    pub stopped: bool,
+}
+
+/// Fine-tunes the encoder in the folder `model` on `training`, and writes the result into `out`. Held-out examples
+/// are `heldout`, or a share of `training` chosen by the hash of the text.
+///
+/// # Errors
+/// If the model or the examples can't be used, or the disk fails; nothing is written then.
+pub fn finetune_classify(
+    model: &Path,
+    training: LabelledTexts,
+    heldout: Option<LabelledTexts>,
+    settings: &Settings,
+    out: &Path,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, TrainError> {
+    settings.check()?;
+    let mut sources = training.sources;
+    let (training, heldout) = match heldout {
+        Some(heldout) => {
+            sources.extend(heldout.sources);
+            (training.texts, heldout.texts)
+        }
+        None => split(training.texts, settings.holdout),
+    };
+    let (labels, problem) = labels_of(&training)?;
+    let tokenizer = Tokenizer::from_folder(model)?;
+    let (mut network, weights) = adapt_folder(model, Task::Sequence(labels.len()), settings.seed)?;
+    let limit = settings.max_tokens.min(network.backbone().max_positions());
+    let encode = |texts: &[LabelledText], what: &str| encode(&tokenizer, texts, &labels, limit, what);
+    let (train_examples, held_examples) =
+        (encode(&training, "training")?, encode(&heldout, "held-out examples")?);
+    let cut = train_examples.iter().chain(&held_examples).filter(|e| e.input.cut > 0).count();
+    observer.say(&format!(
+        "{} examples to learn from, {} held out; {} ({}); {} parameters; {} steps of {} examples",
+        train_examples.len(),
+        held_examples.len(),
+        match problem {
+            Problem::Regression => "a value".to_owned(),
+            _ => format!("{} labels", labels.len()),
+        },
+        problem.name(),
+        network.n_params(),
+        settings.steps(train_examples.len()),
+        settings.batch,
+    ));
+    if cut > 0 {
+        observer.say(&format!("{cut} examples are longer than {limit} tokens and are cut there"));
+    }
+    let metric = ClassifyLearner::metric(problem);
+    let mut learner = ClassifyLearner::new(&mut network, problem, &train_examples, &held_examples, settings);
+    let fitted = fit(&mut learner, weights, settings, metric, observer)?;
+    let judgement = judge(&network, &fitted.weights, problem, &held_examples)?;
+
+    fs_err::create_dir_all(out)?;
+    let mut config = tokenizer.config().clone();
+    config.insert("model_max_length".into(), json!(limit));
+    tokenizer.with_config(config).save(out)?;
+    write_events(&out.join("run.jsonl"), &fitted.events)?;
+    let report = Report {
+        title: "Classification",
+        metrics: &judgement.metrics,
+        events: &fitted.events,
+        metric,
+        confusion: judgement.confusion.as_ref().map(|confusion| (confusion, &labels[..])),
+        wrong: wrong(&heldout, &judgement, &held_examples, &labels),
+    };
+    replace_file(&out.join("report.html"), report.html()?.as_bytes())?;
+    let examples = (train_examples.len(), held_examples.len());
+    let card = card(settings, &sources, &labels, problem, examples, &fitted, &judgement.metrics);
+    let text = serde_json::to_string_pretty(&card).map_err(std::io::Error::from)?;
+    replace_file(&out.join("hearth.json"), (text + "\n").as_bytes())?;
+    save_task_folder(out, &network, &fitted.weights, &labels, problem, StoredType::F32)?;
+    Ok(Outcome {
+        metrics: judgement.metrics,
+        labels,
+        examples,
+        cut,
+        best_step: fitted.best_step,
+        seconds: fitted.seconds,
+        seen: fitted.seen,
+        stopped: fitted.stopped,
+    })
+}
+
+/// Takes a share of the examples apart, by the hash of their texts: equal texts fall on the same side.
+fn split(texts: Vec<LabelledText>, share: f64) -> (Vec<LabelledText>, Vec<LabelledText>) {
+    let holdout = Holdout::Hash { fraction: share, salt: "finetune".into() };
+    let (held, training) =
+        texts.into_iter().partition(|example| holdout.is_held_out(&example.text).unwrap_or(false));
+    (training, held)
+}
+
+/// All labels, numbers by their size and words by their spelling, and what kind of problem they make.
+fn labels_of(texts: &[LabelledText]) -> Result<(Vec<String>, Problem), TrainError> {
+    let fail = |problem: &str| TrainError::Recipe { place: "labels".into(), problem: problem.to_owned() };
+    let Some(first) = texts.first() else {
+        return Err(fail("there is no example to learn from\nhint: give more data, or --valid F"));
+    };
+    let kind = std::mem::discriminant(&first.label);
+    if texts.iter().any(|example| std::mem::discriminant(&example.label) != kind) {
+        return Err(fail("some examples have one label and others a list of them or a value"));
+    }
+    let mut found = BTreeSet::new();
+    let problem = match &first.label {
+        Label::One(_) => Problem::SingleLabel,
+        Label::Several(_) => Problem::MultiLabel,
+        Label::Value(_) => return Ok((vec!["value".to_owned()], Problem::Regression)),
+    };
+    for example in texts {
+        match &example.label {
+            Label::One(label) => drop(found.insert(label.clone())),
+            Label::Several(labels) => found.extend(labels.iter().cloned()),
+            Label::Value(_) => {}
+        }
+    }
+    let mut labels: Vec<String> = found.into_iter().collect();
+    if labels.iter().all(|label| label.parse::<i64>().is_ok()) {
+        labels.sort_by_key(|label| label.parse::<i64>().unwrap_or_default());
+    }
+    if labels.len() < 2 && problem == Problem::SingleLabel {
+        return Err(fail("all examples have the same label; there is nothing to learn"));
+    }
+    Ok((labels, problem))
+}
+
+fn encode(
+    tokenizer: &Tokenizer,
+    texts: &[LabelledText],
+    labels: &[String],
+    limit: usize,
+    what: &str,
+) -> Result<Vec<Example>, TrainError> {
+    if texts.is_empty() {
+        let problem = format!("{what}: there are none\nhint: give more data, or a larger --holdout");
+        return Err(TrainError::Recipe { place: "examples".into(), problem });
+    }
+    let pairs: Vec<TextPair> = texts.iter().map(|e| (e.text.as_str(), e.second.as_deref())).collect();
+    let inputs = frame_texts(tokenizer, &Framing::of(tokenizer), &pairs, limit)?;
+    let place = |label: &str| {
+        labels.iter().position(|known| known == label).ok_or_else(|| TrainError::Recipe {
+            place: what.to_owned(),
+            problem: format!("label {label:?} isn't among those to learn from: {}", labels.join(", ")),
+        })
+    };
+    let answers = texts.iter().map(|example| match &example.label {
+        Label::One(label) => Ok(Answer::Label(place(label)?)),
+        Label::Several(given) => {
+            given.iter().try_for_each(|label| place(label).map(drop))?;
+            Ok(Answer::Labels(labels.iter().map(|label| given.contains(label)).collect()))
+        }
+        Label::Value(value) => Ok(Answer::Value(*value)),
+    });
+    let answers: Vec<Answer> = answers.collect::<Result<_, TrainError>>()?;
+    Ok(inputs.into_iter().zip(answers).map(|(input, answer)| Example { input, answer }).collect())
+}
+
+/// The examples that went wrong, those first of which the model was surest.
+fn wrong(
+    texts: &[LabelledText],
+    judgement: &Judgement,
+    examples: &[Example],
+    labels: &[String],
+) -> Vec<Wrong> {
+    let names = |chosen: Vec<usize>| {
+        let names: Vec<&str> = chosen.into_iter().map(|i| labels[i].as_str()).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    };
+    let mut list: Vec<Wrong> = Vec::new();
+    for ((text, scores), example) in texts.iter().zip(&judgement.scores).zip(examples) {
+        let (expected, got, off) = match &example.answer {
+            Answer::Label(place) => {
+                let got = super::classify::highest(scores);
+                (labels[*place].clone(), labels[got].clone(), if got == *place { 0.0 } else { scores[got] })
+            }
+            Answer::Labels(gold) => {
+                let chosen =
+                    |holds: &dyn Fn(usize) -> bool| names((0..labels.len()).filter(|&i| holds(i)).collect());
+                let off = gold.iter().zip(scores).map(|(&holds, p)| (p - f32::from(u8::from(holds))).abs());
+                let off = off.fold(0.0, f32::max);
+                (chosen(&|i| gold[i]), chosen(&|i| scores[i] > 0.5), if off > 0.5 { off } else { 0.0 })
+            }
+            Answer::Value(value) => {
+                (value.to_string(), format!("{:.3}", scores[0]), (value - scores[0]).abs())
+            }
+        };
+        if off > 0.0 {
+            let text = [Some(text.text.as_str()), text.second.as_deref()].into_iter().flatten();
+            list.push(Wrong { text: text.collect::<Vec<_>>().join(" ⏎ "), expected, got, sureness: off });
+        }
+    }
+    list.sort_by(|a, b| b.sureness.total_cmp(&a.sureness));
+    list
+}
+
+fn write_events(path: &Path, events: &[Event]) -> Result<(), TrainError> {
+    let mut text = String::new();
+    for event in events {
+        text += &serde_json::to_string(event).map_err(std::io::Error::from)?;
+        text.push('\n');
+    }
+    Ok(replace_file(path, text.as_bytes())?)
+}
+
+#[allow(clippy::too_many_arguments, reason = "each is a part of the card")]
+fn card(
+    settings: &Settings,
+    sources: &[crate::checkpoint::SourceFile],
+    labels: &[String],
+    problem: Problem,
+    examples: (usize, usize),
+    fitted: &Fitted,
+    metrics: &Metrics,
+) -> Value {
+    json!({
+        "made_by": concat!("hearth ", env!("CARGO_PKG_VERSION")),
+        "task": "classify",
+        "data": { "files": sources, "training_examples": examples.0, "heldout_examples": examples.1 },
+        "labels": labels,
+        "problem": problem.name(),
+        "settings": settings,
+        "seed": settings.seed,
+        "training": {
+            "best_step": fitted.best_step,
+            "examples": fitted.seen.0,
+            "tokens": fitted.seen.1,
+            "seconds": fitted.seconds,
+            "threads": hearth_kernel::pool::threads(),
+            "instructions": format!("{:?}", hearth_kernel::current_isa()),
+        },
+        "metrics": metrics,
+    })
+}
