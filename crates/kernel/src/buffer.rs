@@ -2,7 +2,7 @@
 //! first step gets the same pages back instead of fresh ones from the kernel.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -35,10 +35,25 @@ unsafe impl Element for half::f16 {}
 /// Blocks that were freed, by size in bytes.
 #[derive(Default)]
 struct Cache {
-    free: HashMap<usize, Vec<Block>>,
+    free: BTreeMap<usize, Vec<Block>>,
     cached_bytes: usize,
     live_bytes: usize,
     peak_bytes: usize,
+}
+
+impl Cache {
+    /// A block of this size, or where there is none and the size is a large one, the nearest up to twice as
+    /// large: batches of ever new lengths find blocks of earlier ones. Gives its size too.
+    fn take(&mut self, class: usize) -> Option<(usize, Block)> {
+        let largest = if class >= LARGE { 2 * class } else { class };
+        let (&found, blocks) = self.free.range_mut(class..=largest).next()?;
+        let block = blocks.pop()?;
+        if blocks.is_empty() {
+            self.free.remove(&found);
+        }
+        self.cached_bytes -= found;
+        Some((found, block))
+    }
 }
 
 struct Block(NonNull<u8>);
@@ -142,6 +157,8 @@ fn advise_huge_pages(_: *mut u8, _: usize) {}
 pub struct Buffer<T: Element> {
     ptr: NonNull<T>,
     len: usize,
+    /// Bytes of the block, which may have room for more.
+    class: usize,
     marker: PhantomData<T>,
 }
 
@@ -156,16 +173,13 @@ impl<T: Element> Buffer<T> {
         let bytes = len.checked_mul(size_of::<T>()).expect("a buffer's size fits in usize");
         let class = size_class(bytes);
         let cached = with_cache(|cache| {
-            cache.live_bytes += class;
+            let found = cache.take(class);
+            cache.live_bytes += found.as_ref().map_or(class, |(class, _)| *class);
             cache.peak_bytes = cache.peak_bytes.max(cache.live_bytes);
-            let block = cache.free.get_mut(&class).and_then(Vec::pop);
-            if block.is_some() {
-                cache.cached_bytes -= class;
-            }
-            block
+            found
         });
-        let ptr = cached.map_or_else(|| fresh(class), |block| block.0);
-        Buffer { ptr: ptr.cast(), len, marker: PhantomData }
+        let (class, ptr) = cached.map_or_else(|| (class, fresh(class)), |(class, block)| (class, block.0));
+        Buffer { ptr: ptr.cast(), len, class, marker: PhantomData }
     }
 
     /// A buffer of zero bits.
@@ -186,7 +200,7 @@ impl<T: Element> Buffer<T> {
 
 impl<T: Element> Drop for Buffer<T> {
     fn drop(&mut self) {
-        let class = size_class(self.len * size_of::<T>());
+        let class = self.class;
         let block = Block(self.ptr.cast());
         with_cache(|cache| {
             cache.live_bytes -= class;
@@ -225,7 +239,7 @@ impl<T: Element + fmt::Debug> fmt::Debug for Buffer<T> {
 
 /// Gives cached blocks back to the system, but for those that share a stretch of memory.
 pub fn trim_cache() {
-    let free: HashMap<usize, Vec<Block>> = with_cache(|cache| {
+    let free: BTreeMap<usize, Vec<Block>> = with_cache(|cache| {
         let (kept, free) =
             std::mem::take(&mut cache.free).into_iter().partition(|(class, _)| is_shared(*class));
         cache.free = kept;
