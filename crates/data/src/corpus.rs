@@ -63,30 +63,7 @@ impl Corpus {
     /// Lists the files: each path is a file, a folder (read recursively in sorted order, files of
     /// known types only), or a glob.
     pub fn open(paths: &[PathBuf], options: CorpusOptions) -> Result<Self> {
-        let mut files = Vec::new();
-        for path in paths {
-            if path.is_file() {
-                files.push(path.clone());
-            } else if path.is_dir() {
-                let before = files.len();
-                list_folder(path, &mut files)?;
-                if files.len() == before {
-                    let hint = "known types are .txt .md .jsonl .json .csv .tsv, also with .gz or .zst";
-                    let problem = "the folder holds no file of a known type";
-                    return Err(DataError::NoFiles { path: path.clone(), problem, hint });
-                }
-            } else {
-                list_glob(path, &mut files)?;
-            }
-        }
-        if files.is_empty() {
-            let problem = "no path was given";
-            return Err(DataError::NoFiles {
-                path: PathBuf::new(),
-                problem,
-                hint: "name a file, a folder or a glob",
-            });
-        }
+        let files = list_files(paths, TEXT_TYPES)?;
         Ok(Self { files, options })
     }
 
@@ -117,13 +94,43 @@ impl Corpus {
     }
 }
 
-fn extension(path: &Path) -> Option<String> {
+/// Types of files that are read as text, by their extensions.
+const TEXT_TYPES: &[&str] = &["txt", "text", "md", "markdown", "jsonl", "ndjson", "json", "csv", "tsv"];
+
+/// Lists the files: each path is a file, a folder (read recursively in sorted order, files with one of
+/// the extensions in `known` only), or a glob.
+pub(crate) fn list_files(paths: &[PathBuf], known: &[&str]) -> Result<Vec<PathBuf>> {
+    let none =
+        |path: &Path, problem, hint: String| DataError::NoFiles { path: path.to_path_buf(), problem, hint };
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_file() {
+            files.push(path.clone());
+        } else if path.is_dir() {
+            let before = files.len();
+            list_folder(path, known, &mut files)?;
+            if files.len() == before {
+                let hint = format!("known types are .{}, also with .gz or .zst", known.join(" ."));
+                return Err(none(path, "the folder holds no file of a known type", hint));
+            }
+        } else {
+            list_glob(path, &mut files)?;
+        }
+    }
+    if files.is_empty() {
+        return Err(none(Path::new(""), "no path was given", "name a file, a folder or a glob".to_string()));
+    }
+    Ok(files)
+}
+
+/// The lower-case extension of a file's name, without that of the compression.
+pub(crate) fn extension(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?.to_ascii_lowercase();
     let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
     name.rsplit_once('.').map(|(_, extension)| extension.to_string())
 }
 
-fn list_folder(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+fn list_folder(folder: &Path, known: &[&str], files: &mut Vec<PathBuf>) -> Result<()> {
     let mut entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     entries.sort();
     for path in entries {
@@ -131,8 +138,8 @@ fn list_folder(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         if hidden {
             continue;
         } else if path.is_dir() {
-            list_folder(&path, files)?;
-        } else if extension(&path).is_some_and(|extension| Format::of(&extension).is_some()) {
+            list_folder(&path, known, files)?;
+        } else if extension(&path).is_some_and(|extension| known.contains(&extension.as_str())) {
             files.push(path);
         }
     }
@@ -141,7 +148,11 @@ fn list_folder(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 
 fn list_glob(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     let pattern = path.to_string_lossy();
-    let none = |problem, hint| DataError::NoFiles { path: path.to_path_buf(), problem, hint };
+    let none = |problem, hint: &str| DataError::NoFiles {
+        path: path.to_path_buf(),
+        problem,
+        hint: hint.to_string(),
+    };
     if !pattern.contains(['*', '?', '[']) {
         return Err(none("it does not exist", "check the path"));
     }

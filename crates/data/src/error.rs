@@ -31,7 +31,7 @@ pub enum DataError {
         /// What was found instead.
         problem: &'static str,
         /// What to try.
-        hint: &'static str,
+        hint: String,
     },
 
     /// The files hold no text.
@@ -97,6 +97,28 @@ pub enum DataError {
         field: String,
         /// The fields there are.
         fields: String,
+    },
+
+    /// A table of examples without a column that its task needs.
+    #[error("{file}: no column for the {role}; the columns are {columns}\nhint: {hint}")]
+    NoColumn {
+        /// The file.
+        file: PathBuf,
+        /// What the column is for.
+        role: String,
+        /// The columns there are.
+        columns: String,
+        /// What to try.
+        hint: String,
+    },
+
+    /// Examples that are not what their task wants.
+    #[error("{total} bad {}:{listed}\nhint: --skip-bad leaves them out", if *total == 1 { "row" } else { "rows" })]
+    BadRows {
+        /// How many there are.
+        total: usize,
+        /// The first of them, each on a line of its own that begins with a newline.
+        listed: String,
     },
 
     /// A share that is not one.

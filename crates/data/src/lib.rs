@@ -15,6 +15,7 @@ mod error;
 mod fetch;
 mod holdout;
 mod hub;
+pub mod labelled;
 mod mapped;
 mod ngram;
 mod package;

@@ -49,7 +49,7 @@ fn missing<'a>(name: &str, fields: impl Iterator<Item = &'a str>, file: &Path, l
     DataError::MissingField { file: file.to_path_buf(), line, field: name.to_string(), fields }
 }
 
-fn kind_of(value: &Value) -> &'static str {
+pub(crate) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

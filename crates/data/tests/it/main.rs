@@ -1,7 +1,9 @@
 //! Integration tests of the data crate, in one binary.
 
 mod batch;
+mod classify;
 mod corpus;
+mod files;
 mod holdout;
 mod ngram;
 mod shard;
