@@ -5,6 +5,7 @@ mod beams;
 mod commands;
 mod failure;
 mod interrupt;
+mod lines;
 mod model;
 mod profile_table;
 mod report;
@@ -13,7 +14,10 @@ mod terminal;
 mod training;
 
 use clap::{Args, Parser, Subcommand};
-use commands::{bench, chat, convert, doctor, embed, eval, generate, get, pretrain, quickstart, tokenizer};
+use commands::{
+    bench, chat, classify, convert, doctor, embed, eval, finetune, generate, get, pretrain, quickstart,
+    tokenizer,
+};
 use std::process::ExitCode;
 use terminal::Terminal;
 
@@ -50,9 +54,11 @@ enum Command {
     Get(get::Get),
     Tokenizer(tokenizer::Tokenizer),
     Pretrain(pretrain::Pretrain),
+    Finetune(Box<finetune::Finetune>),
     Generate(Box<generate::Generate>),
     Chat(chat::Chat),
     Embed(embed::Embed),
+    Classify(classify::Classify),
     Eval(eval::Eval),
     Convert(convert::Convert),
     Quantize(convert::Quantize),
@@ -73,9 +79,11 @@ fn main() -> ExitCode {
         Command::Get(command) => command.run(&terminal),
         Command::Tokenizer(command) => command.run(&terminal),
         Command::Pretrain(command) => command.run(&terminal, seed),
+        Command::Finetune(command) => command.run(&terminal, seed),
         Command::Generate(command) => command.run(&terminal, seed),
         Command::Chat(command) => command.run(&terminal, seed),
         Command::Embed(command) => command.run(&terminal),
+        Command::Classify(command) => command.run(&terminal),
         Command::Eval(command) => command.run(&terminal),
         Command::Convert(command) => command.run(&terminal),
         Command::Quantize(command) => command.run(&terminal),

@@ -115,7 +115,8 @@ pub fn prepare(
     Ok(Prepared { tokenizer, training, heldout, sources })
 }
 
-fn source_file(path: &Path) -> Result<SourceFile, TrainError> {
+/// A file as the card of a model names it.
+pub(crate) fn source_file(path: &Path) -> Result<SourceFile, TrainError> {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     Ok(SourceFile { name, bytes: fs_err::metadata(path)?.len(), sha256: file_sha256(path)? })
 }

@@ -1,19 +1,16 @@
 //! `hearth embed`: a vector a line of text.
 
-use crate::failure::Usage;
 use crate::interrupt;
+use crate::lines::Lines;
 use crate::model::resolve;
 use crate::terminal::Terminal;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hearth_engine::{BlockType, EmbedOptions, Embedder, Pooling};
 use serde_json::json;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write, stdin, stdout};
+use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::time::Instant;
-
-/// Lines that are taken in before their vectors are written.
-const CHUNK: usize = 4096;
 
 /// Turn each line of a text into a vector, space-separated, a line a line
 #[derive(clap::Args)]
@@ -47,10 +44,7 @@ fn weight_type(name: &str) -> Result<BlockType, String> {
 
 impl Embed {
     pub fn run(self, terminal: &Terminal) -> Result<()> {
-        let input: Box<dyn Read> = match self.input.as_os_str() == "-" {
-            true => Box::new(stdin()),
-            false => Box::new(fs_err::File::open(&self.input)?),
-        };
+        let mut input = Lines::open(&self.input)?;
         let options = EmbedOptions {
             pooling: self.pooling,
             normalize: self.no_normalize.then_some(false),
@@ -59,10 +53,9 @@ impl Embed {
         };
         let mut embedder = Embedder::open(&resolve(&self.model, terminal)?, &options)?;
         embedder.notes().iter().for_each(|note| terminal.say(note));
-        let mut input = BufReader::with_capacity(1 << 20, input);
         let (mut count, mut tokens, mut truncated, mut seconds) = (0, 0, 0, 0.0);
         loop {
-            let lines = self.lines(&mut input, count)?;
+            let lines = input.next_few()?;
             if lines.is_empty() {
                 break;
             }
@@ -92,32 +85,6 @@ impl Embed {
                 "tokens_per_second": rate(tokens),
             }),
         )
-    }
-
-    /// The next lines: at least one if there is one, and as many more as have arrived.
-    fn lines(&self, input: &mut BufReader<Box<dyn Read>>, before: usize) -> Result<Vec<String>> {
-        let mut lines = Vec::new();
-        while lines.len() < CHUNK && (lines.is_empty() || input.buffer().contains(&b'\n')) {
-            let mut line = Vec::new();
-            let place = || self.input.display().to_string();
-            if input.read_until(b'\n', &mut line).with_context(place)? == 0 {
-                break;
-            }
-            if line.last() == Some(&b'\n') {
-                line.pop();
-                line.pop_if(|end| *end == b'\r');
-            }
-            let number = before + lines.len() + 1;
-            let text = String::from_utf8(line).map_err(|error| {
-                let at = error.utf8_error().valid_up_to();
-                Usage(format!(
-                    "{}, line {number}: invalid UTF-8 at byte {at}\nhint: convert the file to UTF-8",
-                    place()
-                ))
-            })?;
-            lines.push(text);
-        }
-        Ok(lines)
     }
 }
 

@@ -2,10 +2,12 @@
 
 pub mod bench;
 pub mod chat;
+pub mod classify;
 pub mod convert;
 pub mod doctor;
 pub mod embed;
 pub mod eval;
+pub mod finetune;
 pub mod generate;
 pub mod get;
 pub mod pretrain;

@@ -1,48 +1,20 @@
 //! From labelled texts to the folder of a model that classifies, with its card and its report.
 
+use crate::checkpoint::SourceFile;
 use crate::error::TrainError;
 use crate::finetune::classify::{Answer, ClassifyLearner, Example, Judgement, judge};
 use crate::finetune::fit::{Event, Fitted, Metrics, Observer, fit};
 use crate::finetune::report::{Report, Wrong};
 use crate::finetune::settings::Settings;
+use crate::prepare::source_file;
 use hearth_data::Holdout;
+use hearth_data::labelled::{ClassifyExample, Label, Loaded};
 use hearth_engine::{Framing, TextPair, frame_texts};
 use hearth_model::{Problem, StoredType, Task, adapt_folder, save_task_folder};
 use hearth_tokenizer::{Tokenizer, replace_file};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
-
-/// A text, or a pair of them, with what is right about it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LabelledText {
-    /// The text.
-    pub text: String,
-    /// The second one of a pair.
-    pub second: Option<String>,
-    /// What is right.
-    pub label: Label,
-}
-
-/// What is right about a text.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Label {
-    /// One of the labels.
-    One(String),
-    /// Any number of them.
-    Several(Vec<String>),
-    /// A value.
-    Value(f32),
-}
-
-/// Labelled texts, and where they came from.
-#[derive(Clone, Debug, Default)]
-pub struct LabelledTexts {
-    /// The texts.
-    pub texts: Vec<LabelledText>,
-    /// The files, as they go into the card.
-    pub sources: Vec<crate::checkpoint::SourceFile>,
-}
 
 /// What a run came to.
 #[derive(Clone, Debug)]
@@ -72,26 +44,24 @@ pub struct Outcome {
 /// If the model or the examples can't be used, or the disk fails; nothing is written then.
 pub fn finetune_classify(
     model: &Path,
-    training: LabelledTexts,
-    heldout: Option<LabelledTexts>,
+    training: Loaded<ClassifyExample>,
+    heldout: Option<Loaded<ClassifyExample>>,
     settings: &Settings,
     out: &Path,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
     settings.check()?;
-    let mut sources = training.sources;
+    let read = training.sources.iter().chain(heldout.iter().flat_map(|loaded| &loaded.sources));
+    let sources = read.map(|source| source_file(&source.file)).collect::<Result<Vec<_>, _>>()?;
     let (training, heldout) = match heldout {
-        Some(heldout) => {
-            sources.extend(heldout.sources);
-            (training.texts, heldout.texts)
-        }
-        None => split(training.texts, settings.holdout),
+        Some(heldout) => (training.examples, heldout.examples),
+        None => training.hold_out(&Holdout::Hash { fraction: settings.holdout, salt: "finetune".into() })?,
     };
     let (labels, problem) = labels_of(&training)?;
     let tokenizer = Tokenizer::from_folder(model)?;
     let (mut network, weights) = adapt_folder(model, Task::Sequence(labels.len()), settings.seed)?;
     let limit = settings.max_tokens.min(network.backbone().max_positions());
-    let encode = |texts: &[LabelledText], what: &str| encode(&tokenizer, texts, &labels, limit, what);
+    let encode = |texts: &[ClassifyExample], what: &str| encode(&tokenizer, texts, &labels, limit, what);
     let (train_examples, held_examples) =
         (encode(&training, "training")?, encode(&heldout, "held-out examples")?);
     let cut = train_examples.iter().chain(&held_examples).filter(|e| e.input.cut > 0).count();
@@ -147,16 +117,8 @@ pub fn finetune_classify(
     })
 }
 
-/// Takes a share of the examples apart, by the hash of their texts: equal texts fall on the same side.
-fn split(texts: Vec<LabelledText>, share: f64) -> (Vec<LabelledText>, Vec<LabelledText>) {
-    let holdout = Holdout::Hash { fraction: share, salt: "finetune".into() };
-    let (held, training) =
-        texts.into_iter().partition(|example| holdout.is_held_out(&example.text).unwrap_or(false));
-    (training, held)
-}
-
 /// All labels, numbers by their size and words by their spelling, and what kind of problem they make.
-fn labels_of(texts: &[LabelledText]) -> Result<(Vec<String>, Problem), TrainError> {
+fn labels_of(texts: &[ClassifyExample]) -> Result<(Vec<String>, Problem), TrainError> {
     let fail = |problem: &str| TrainError::Recipe { place: "labels".into(), problem: problem.to_owned() };
     let Some(first) = texts.first() else {
         return Err(fail("there is no example to learn from\nhint: give more data, or --valid F"));
@@ -169,13 +131,13 @@ fn labels_of(texts: &[LabelledText]) -> Result<(Vec<String>, Problem), TrainErro
     let problem = match &first.label {
         Label::One(_) => Problem::SingleLabel,
         Label::Several(_) => Problem::MultiLabel,
-        Label::Value(_) => return Ok((vec!["value".to_owned()], Problem::Regression)),
+        Label::Number(_) => return Ok((vec!["value".to_owned()], Problem::Regression)),
     };
     for example in texts {
         match &example.label {
             Label::One(label) => drop(found.insert(label.clone())),
             Label::Several(labels) => found.extend(labels.iter().cloned()),
-            Label::Value(_) => {}
+            Label::Number(_) => {}
         }
     }
     let mut labels: Vec<String> = found.into_iter().collect();
@@ -190,7 +152,7 @@ fn labels_of(texts: &[LabelledText]) -> Result<(Vec<String>, Problem), TrainErro
 
 fn encode(
     tokenizer: &Tokenizer,
-    texts: &[LabelledText],
+    texts: &[ClassifyExample],
     labels: &[String],
     limit: usize,
     what: &str,
@@ -213,7 +175,7 @@ fn encode(
             given.iter().try_for_each(|label| place(label).map(drop))?;
             Ok(Answer::Labels(labels.iter().map(|label| given.contains(label)).collect()))
         }
-        Label::Value(value) => Ok(Answer::Value(*value)),
+        Label::Number(value) => Ok(Answer::Value(*value as f32)),
     });
     let answers: Vec<Answer> = answers.collect::<Result<_, TrainError>>()?;
     Ok(inputs.into_iter().zip(answers).map(|(input, answer)| Example { input, answer }).collect())
@@ -221,7 +183,7 @@ fn encode(
 
 /// The examples that went wrong, those first of which the model was surest.
 fn wrong(
-    texts: &[LabelledText],
+    texts: &[ClassifyExample],
     judgement: &Judgement,
     examples: &[Example],
     labels: &[String],
@@ -269,7 +231,7 @@ fn write_events(path: &Path, events: &[Event]) -> Result<(), TrainError> {
 #[allow(clippy::too_many_arguments, reason = "each is a part of the card")]
 fn card(
     settings: &Settings,
-    sources: &[crate::checkpoint::SourceFile],
+    sources: &[SourceFile],
     labels: &[String],
     problem: Problem,
     examples: (usize, usize),
