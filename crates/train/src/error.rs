@@ -23,6 +23,9 @@ pub enum TrainError {
     /// An operation on tensors.
     #[error(transparent)]
     Tensor(#[from] hearth_tensor::TensorError),
+    /// A classifier or tagger of the classical kind.
+    #[error(transparent)]
+    Classical(#[from] crate::classical::ClassicalError),
     /// A recipe that can't be.
     #[error("{place}: {problem}")]
     Recipe {
@@ -76,6 +79,7 @@ impl TrainError {
             TrainError::Io(e) => e.kind() == std::io::ErrorKind::NotFound,
             TrainError::Engine(e) => e.is_input_error(),
             TrainError::Recipe { .. } | TrainError::Checkpoint { .. } | TrainError::Folder { .. } => true,
+            TrainError::Classical(_) => true,
             TrainError::Model(e) => !matches!(e, hearth_model::ModelError::Io(_)),
             TrainError::Tokenizer(e) => e.is_input_error(),
             _ => false,

@@ -2,12 +2,13 @@
 //!
 //! [`pretrain`] is the whole way from files of text to a model folder; [`recipe`] says how a run is
 //! described, [`optimizer`] and [`schedule`] how weights move, [`checkpoint`] how a run survives being
-//! stopped.
+//! stopped, [`classical`] what came before neural models.
 #![forbid(unsafe_code)]
 
 pub mod bench;
 pub mod card;
 pub mod checkpoint;
+pub mod classical;
 pub mod curves;
 mod error;
 pub mod evaluate;
