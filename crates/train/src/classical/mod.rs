@@ -1,10 +1,11 @@
 //! What came before neural models: classifiers on n-grams, and taggers of words in a row.
 //!
 //! They learn in seconds, and a neural model that doesn't beat them isn't worth serving. Texts become
-//! [`sparse`] rows by [`ngrams`]; classifiers and taggers stand beside them.
+//! [`sparse`] rows by [`ngrams`]; [`naive_bayes`] and [`svm`] classify rows.
 //!
 //! All are deterministic, with any number of threads, and `serde` saves and loads them: what is loaded has been
-//! checked, so a damaged file is an error and never a panic.
+//! checked, so a damaged file is an error and never a panic. Weights are kept in `f32`, which decimal text gives back
+//! to the bit.
 //!
 //! The well-kept crates for the linear ones can't do this. In linfa-bayes and linfa-svm 0.8 and in smartcore
 //! 0.7, `fit` takes dense matrices only: 25,000 texts by 50,000 n-grams are 10 GB of `f64`, against 40 MB as
@@ -12,9 +13,11 @@
 //! sequential minimal optimisation; smartcore's naive Bayes takes whole counts only. `liblinear` 1.0 does take
 //! sparse rows, but it binds C++, needs a compiler for that, and has had no release since 2019.
 
+pub mod naive_bayes;
 pub mod ngrams;
 mod script;
 pub mod sparse;
+pub mod svm;
 mod vocabulary;
 
 pub use script::is_spaceless;
@@ -90,6 +93,39 @@ pub enum ClassicalError {
 /// Checks that `what` has `expected` elements.
 fn check_length(what: &str, expected: usize, got: usize) -> Result<(), ClassicalError> {
     if expected == got { Ok(()) } else { Err(ClassicalError::Length { what: what.into(), expected, got }) }
+}
+
+/// Checks a setting that must be a positive number.
+fn check_positive(setting: &'static str, value: f64) -> Result<(), ClassicalError> {
+    if value.is_finite() && value > 0.0 {
+        return Ok(());
+    }
+    Err(ClassicalError::Setting { setting, value, expected: "a number above 0" })
+}
+
+/// Checks that there are `rows` labels, all below `n_labels`.
+fn check_labels(rows: usize, labels: &[usize], n_labels: usize) -> Result<(), ClassicalError> {
+    check_length("labels, one a text", rows, labels.len())?;
+    if rows == 0 {
+        return Err(ClassicalError::Empty { what: "no text to learn from" });
+    }
+    match labels.iter().position(|&label| label >= n_labels) {
+        None => Ok(()),
+        Some(row) => {
+            Err(ClassicalError::Label { place: format!("text {row}"), label: labels[row], n_labels })
+        }
+    }
+}
+
+/// The index of the largest number; of equals, the first.
+fn first_largest(numbers: &[f64]) -> usize {
+    let mut best = 0;
+    for (index, &number) in numbers.iter().enumerate() {
+        if number > numbers[best] {
+            best = index;
+        }
+    }
+    best
 }
 
 /// Derives `Deserialize` so that a value is checked by its `check` before anyone sees it. The type derives both

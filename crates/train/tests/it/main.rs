@@ -1,6 +1,7 @@
 //! Tests of training through its public interface.
 
 mod bench;
+mod classical;
 mod golden;
 mod heads;
 mod pretrain;
