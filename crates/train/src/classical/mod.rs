@@ -1,7 +1,7 @@
 //! What came before neural models: classifiers on n-grams, and taggers of words in a row.
 //!
 //! They learn in seconds, and a neural model that doesn't beat them isn't worth serving. Texts become
-//! [`sparse`] rows by [`ngrams`]; [`naive_bayes`] and [`svm`] classify rows.
+//! [`sparse`] rows by [`ngrams`]; [`naive_bayes`] and [`svm`] classify rows. [`hmm`] tags sentences.
 //!
 //! All are deterministic, with any number of threads, and `serde` saves and loads them: what is loaded has been
 //! checked, so a damaged file is an error and never a panic. Weights are kept in `f32`, which decimal text gives back
@@ -13,6 +13,7 @@
 //! sequential minimal optimisation; smartcore's naive Bayes takes whole counts only. `liblinear` 1.0 does take
 //! sparse rows, but it binds C++, needs a compiler for that, and has had no release since 2019.
 
+pub mod hmm;
 pub mod naive_bayes;
 pub mod ngrams;
 mod script;
@@ -115,6 +116,24 @@ fn check_labels(rows: usize, labels: &[usize], n_labels: usize) -> Result<(), Cl
             Err(ClassicalError::Label { place: format!("text {row}"), label: labels[row], n_labels })
         }
     }
+}
+
+/// Checks that each sentence has as many tags as tokens, all below `n_tags`.
+fn check_tags<T>(sentences: &[Vec<T>], tags: &[Vec<usize>], n_tags: usize) -> Result<(), ClassicalError> {
+    check_length("lists of tags, one a sentence", sentences.len(), tags.len())?;
+    for (number, (sentence, tags)) in sentences.iter().zip(tags).enumerate() {
+        if sentence.len() != tags.len() {
+            check_length(&format!("sentence {number}: tags"), sentence.len(), tags.len())?;
+        }
+        if let Some(&label) = tags.iter().find(|&&tag| tag >= n_tags) {
+            let place = format!("sentence {number}");
+            return Err(ClassicalError::Label { place, label, n_labels: n_tags });
+        }
+    }
+    if sentences.iter().all(Vec::is_empty) {
+        return Err(ClassicalError::Empty { what: "no token to learn from" });
+    }
+    Ok(())
 }
 
 /// The index of the largest number; of equals, the first.
