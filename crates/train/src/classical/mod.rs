@@ -1,7 +1,7 @@
 //! What came before neural models: classifiers on n-grams, and taggers of words in a row.
 //!
 //! They learn in seconds, and a neural model that doesn't beat them isn't worth serving. Texts become
-//! [`sparse`] rows by [`ngrams`]; [`naive_bayes`] and [`svm`] classify rows. [`hmm`] tags sentences.
+//! [`sparse`] rows by [`ngrams`]; [`naive_bayes`] and [`svm`] classify rows. [`hmm`] and [`crf`] tag sentences.
 //!
 //! All are deterministic, with any number of threads, and `serde` saves and loads them: what is loaded has been
 //! checked, so a damaged file is an error and never a panic. Weights are kept in `f32`, which decimal text gives back
@@ -13,7 +13,9 @@
 //! sequential minimal optimisation; smartcore's naive Bayes takes whole counts only. `liblinear` 1.0 does take
 //! sparse rows, but it binds C++, needs a compiler for that, and has had no release since 2019.
 
+pub mod crf;
 pub mod hmm;
+mod lbfgs;
 pub mod naive_bayes;
 pub mod ngrams;
 mod script;

@@ -6,6 +6,7 @@ Packages: scikit-learn 1.9.1, sklearn-crfsuite 0.5.0 (python-crfsuite 0.9.12).
 import json
 from pathlib import Path
 
+import sklearn_crfsuite
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.svm import LinearSVC
@@ -51,6 +52,49 @@ def classifiers():
     return out
 
 
+# Tokens with their tags: 0 for none, 1 and 2 for the first and the further tokens of a name.
+SENTENCES = [
+    "Anna/1 Schmidt/2 met/0 Bob/1 in/0 Paris/1",
+    "in/0 May/0 Bob/1 left/0 New/1 York/2 City/2",
+    "the/0 city/0 met/0 the/0 mayor/0",
+    "May/1 lives/0 in/0 the/0 city/0 of/0 York/1",
+    "Paris/1",
+    "Bob/1 May/2 left/0 the/0 New/1 Paris/2 Cafe/2 in/0 May/0",
+]
+STRANGERS = ["Bob met Carla in New Paris", "the May of York", "mayor"]
+
+
+def attributes(words):
+    def of(i):
+        near = lambda j: words[j].lower() if 0 <= j < len(words) else "<>"
+        return ["bias", "w=" + words[i], "cap=" + str(words[i][0].isupper()), "suffix=" + words[i][-2:],
+                "before=" + near(i - 1), "after=" + near(i + 1)]
+
+    return [of(i) for i in range(len(words))]
+
+
+def crfs():
+    pairs = [[token.split("/") for token in sentence.split()] for sentence in SENTENCES]
+    training = [attributes([word for word, _ in sentence]) for sentence in pairs]
+    tags = [[tag for _, tag in sentence] for sentence in pairs]
+    strangers = [attributes(sentence.split()) for sentence in STRANGERS]
+    out = dict(training=training, tags=[[int(tag) for tag in row] for row in tags], strangers=strangers, fits=[])
+    for c1, c2, every in [(0.0, 0.5, True), (0.0, 0.05, False), (0.2, 0.1, True)]:
+        crf = sklearn_crfsuite.CRF(
+            c1=c1, c2=c2, all_possible_transitions=every, max_iterations=10000, epsilon=1e-10, delta=1e-13, period=50
+        )
+        crf.fit(training, tags)
+        out["fits"].append(dict(
+            c1=c1, c2=c2, all_transitions=every,
+            objective=crf.training_log_.last_iteration["loss"],
+            weights=[(name, int(tag), weight) for (name, tag), weight in sorted(crf.state_features_.items())],
+            transitions=[(int(a), int(b), weight) for (a, b), weight in sorted(crf.transition_features_.items())],
+            tags=[[int(tag) for tag in row] for row in crf.predict(strangers)],
+            marginals=[[[token[tag] for tag in "012"] for token in row] for row in crf.predict_marginals(strangers)],
+        ))
+    return out
+
+
 if __name__ == "__main__":
-    numbers = dict(classifiers=classifiers())
-    Path(__file__).with_suffix(".json").write_text(json.dumps(numbers, ensure_ascii=False, indent=1) + "\n")
+    numbers = dict(classifiers=classifiers(), crfs=crfs())
+    Path(__file__).with_suffix(".json").write_text(json.dumps(numbers, ensure_ascii=False, separators=(",", ":")) + "\n")

@@ -1,15 +1,20 @@
 //! Classical classifiers and taggers against scikit-learn and CRFsuite; see `tests/golden/classical.py`.
 
+use hearth_train::classical::ClassicalError;
+use hearth_train::classical::crf::{CrfSettings, CrfTagger, LinearChainCrf, Template};
+use hearth_train::classical::hmm::HmmTagger;
 use hearth_train::classical::naive_bayes::MultinomialNaiveBayes;
 use hearth_train::classical::ngrams::{NgramSettings, NgramVectorizer, Weighting};
 use hearth_train::classical::sparse::SparseRows;
 use hearth_train::classical::svm::{LinearSvm, SvmSettings};
 use serde::Deserialize;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 #[derive(Deserialize)]
 struct Golden {
     classifiers: Classifiers,
+    crfs: Crfs,
 }
 
 #[derive(Deserialize)]
@@ -24,6 +29,27 @@ struct Classifiers {
     svm_1: Vec<Vec<f64>>,
     svm_10: Vec<Vec<f64>>,
     svm_two_classes: Vec<f64>,
+}
+
+/// Sentences as attributes of tokens.
+#[derive(Deserialize)]
+struct Crfs {
+    training: Vec<Vec<Vec<String>>>,
+    tags: Vec<Vec<usize>>,
+    strangers: Vec<Vec<Vec<String>>>,
+    fits: Vec<Fit>,
+}
+
+#[derive(Deserialize)]
+struct Fit {
+    c1: f64,
+    c2: f64,
+    all_transitions: bool,
+    objective: f64,
+    weights: Vec<(String, usize, f64)>,
+    transitions: Vec<(usize, usize, f64)>,
+    tags: Vec<Vec<usize>>,
+    marginals: Vec<Vec<Vec<f64>>>,
 }
 
 fn golden() -> Golden {
@@ -151,4 +177,99 @@ fn what_classifiers_cannot_learn_from_is_refused() {
         LinearSvm::fit(&SparseRows::new(1), &[], 2, &SvmSettings::default()).unwrap_err().to_string(),
         "no text",
     );
+}
+
+#[test]
+fn crfs_are_crfsuites() {
+    let golden = golden().crfs;
+    for fit in &golden.fits {
+        let settings = CrfSettings {
+            c1: fit.c1,
+            c2: fit.c2,
+            all_transitions: fit.all_transitions,
+            max_iterations: 2000,
+            improvement: 1e-13,
+            ..CrfSettings::default()
+        };
+        let mut objective = f64::INFINITY;
+        let crf = LinearChainCrf::fit(&golden.training, &golden.tags, 3, &settings, |progress| {
+            assert!(progress.objective <= objective, "{progress:?} after {objective}");
+            objective = progress.objective;
+            ControlFlow::Continue(())
+        });
+        let crf = crf.expect("good data");
+        assert!((objective - fit.objective).abs() < 1e-4, "expected {}, got {objective}", fit.objective);
+        let check = |what: &str, got: f32, expected: f64| {
+            assert!((f64::from(got) - expected).abs() < 1e-3, "{what}: expected {expected}, got {got}");
+        };
+        for (name, tag, expected) in &fit.weights {
+            check(&format!("{name} {tag}"), crf.weight(name, *tag), *expected);
+        }
+        for &(from, to, expected) in &fit.transitions {
+            check(&format!("{from} to {to}"), crf.transition(from, to), expected);
+        }
+        let saved = serde_json::to_string(&crf).expect("plain data");
+        let crf: LinearChainCrf = serde_json::from_str(&saved).expect("what was written");
+        for ((sentence, tags), marginals) in golden.strangers.iter().zip(&fit.tags).zip(&fit.marginals) {
+            assert_eq!(&crf.tag(sentence), tags);
+            check_close(&crf.marginals(sentence), marginals, 1e-4);
+        }
+        if fit.c1 > 0.0 {
+            // L1 leaves few weights: about as many as there, those within rounding of 0 aside.
+            assert!(crf.n_weights().abs_diff(fit.weights.len()) <= 2, "{}", crf.n_weights());
+        }
+    }
+}
+
+#[test]
+fn a_crf_has_the_same_bits_with_any_number_of_threads() {
+    let golden = golden().crfs;
+    let fit = || {
+        let settings = CrfSettings { max_iterations: 10, ..CrfSettings::default() };
+        LinearChainCrf::fit(&golden.training, &golden.tags, 3, &settings, |_| ControlFlow::Continue(()))
+            .expect("good data")
+    };
+    let before = hearth_kernel::pool::threads();
+    hearth_kernel::pool::set_threads(1);
+    let alone = fit();
+    hearth_kernel::pool::set_threads(3);
+    let together = fit();
+    hearth_kernel::pool::set_threads(before);
+    assert_eq!(alone, together);
+}
+
+#[test]
+fn training_of_a_crf_can_be_ended() {
+    let golden = golden().crfs;
+    let mut iterations = 0;
+    let fit = LinearChainCrf::fit(&golden.training, &golden.tags, 3, &CrfSettings::default(), |progress| {
+        iterations = progress.iteration;
+        if progress.iteration == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(fit.is_ok() && iterations == 3, "{iterations} iterations");
+}
+
+#[test]
+fn a_tagger_learns_its_own_sentences() {
+    let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+    let sentences = ["Anna met Bob", "the city", "May lives in Paris", ""].map(words).to_vec();
+    let mut tags = vec![vec![1, 0, 1], vec![0, 0], vec![1, 0, 0, 1], vec![0]];
+    let template = Template::for_sentences(&sentences);
+    let fit = |tags: &[Vec<usize>]| {
+        CrfTagger::fit(&sentences, tags, 2, template, &CrfSettings::default(), |_| ControlFlow::Continue(()))
+    };
+    let tagger = fit(&tags).expect("good data");
+    let hmm = HmmTagger::fit(&sentences, &tags, 2).expect("good data");
+    for (sentence, tags) in sentences.iter().zip(&tags) {
+        assert_eq!((&tagger.tag(sentence), &hmm.tag(sentence)), (tags, tags), "{sentence:?}");
+        assert!(tagger.marginals(sentence).iter().all(|row| (row.iter().sum::<f64>() - 1.0).abs() < 1e-9));
+    }
+    assert!(tagger.tag(&[]).is_empty() && tagger.marginals(&[]).is_empty());
+    tags[1].push(0);
+    let (expected, got) = (2, 3);
+    let error = ClassicalError::Length { what: "sentence 1: tags".into(), expected, got };
+    assert_eq!(fit(&tags).err(), Some(error.clone()));
+    assert_eq!(HmmTagger::fit(&sentences, &tags, 2).err(), Some(error));
+    tags[1] = vec![0, 2];
+    assert!(matches!(fit(&tags), Err(ClassicalError::Label { label: 2, .. })));
 }
