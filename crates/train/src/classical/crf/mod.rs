@@ -38,7 +38,7 @@ impl Default for CrfSettings {
         CrfSettings {
             c1: 0.1,
             c2: 0.1,
-            max_iterations: 200,
+            max_iterations: 100,
             improvement: 1e-5,
             min_count: 1,
             all_transitions: true,
