@@ -4,8 +4,8 @@
 //! "Scalable Training of L1-Regularized Log-Linear Models" (2007). Steps are found by backtracking: to the strong
 //! Wolfe conditions without L1, to sufficient decrease within the orthant with it.
 //!
-//! The crates were no help: argmin brings a framework, `lbfgs` has no line search for this and no L1, and `liblbfgs`,
-//! a port of the C library, has had no release in years.
+//! The crates were no help: argmin brings a framework, `lbfgs` 0.3 has neither a line search nor L1, and `liblbfgs` 0.1,
+//! a port of the C library with dependencies of 2022, prints errors of its line search and can end in `unimplemented!`.
 
 use super::ClassicalError;
 use std::collections::VecDeque;
