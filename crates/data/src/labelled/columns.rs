@@ -8,6 +8,9 @@ use super::ReadOptions;
 use crate::error::{DataError, Result};
 use crate::record::kind_of;
 
+/// Known names that an error lists.
+const SHOWN_NAMES: usize = 5;
+
 /// What a column can be for, and the names it goes by, likeliest first.
 pub(super) struct Role {
     pub(super) name: &'static str,
@@ -79,8 +82,8 @@ pub(super) fn missing(role: &Role, given: Option<&str>, columns: &[String], file
             name.to_string(),
             format!(
                 "name it with --column {name}=NAME, or --column {name}=#1 for the first if the first line holds \
-                 no names; known names are {}",
-                role.names.join(", ")
+                 no names; known names are such as {}",
+                role.names[..role.names.len().min(SHOWN_NAMES)].join(", ")
             ),
         ),
     };

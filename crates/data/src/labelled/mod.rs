@@ -9,6 +9,7 @@ mod classify;
 mod columns;
 mod parquet;
 mod table;
+mod tag;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use classify::{ClassifyExample, Kind, Label, read_classify};
 pub use table::{Row, Table, read_table};
+pub use tag::{TagExample, TagScheme, read_tag};
 
 use crate::error::{DataError, Result};
 use crate::holdout::Holdout;

@@ -183,3 +183,15 @@ fn equal_texts_are_held_out_together() {
     assert_eq!((last.len(), &last[0].label), (40, &one("360")));
     assert!(loaded.hold_out(&Holdout::LastFraction(1.0)).is_err());
 }
+
+#[test]
+fn compressed_files_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    crate::write(folder.path(), "a.csv.gz", crate::gzip(b"text,label\nx,1\n"));
+    crate::write(folder.path(), "b/c.jsonl.zst", crate::zstd(b"{\"text\": \"y\", \"label\": 2}"));
+    crate::write(folder.path(), "notes.md", "not a table");
+    let loaded = read_classify(&[folder.path().to_path_buf()], &ReadOptions::default(), None).unwrap();
+    let got: Vec<_> =
+        loaded.examples.iter().map(|it| (it.text.as_str(), it.label.clone(), it.place.file)).collect();
+    assert_eq!(got, [("x", one("1"), 0), ("y", one("2"), 1)]);
+}

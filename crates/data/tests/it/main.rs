@@ -7,6 +7,7 @@ mod files;
 mod holdout;
 mod ngram;
 mod shard;
+mod tag;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
