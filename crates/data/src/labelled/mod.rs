@@ -8,6 +8,7 @@
 mod classify;
 mod columns;
 mod parquet;
+mod qa;
 mod table;
 mod tag;
 
@@ -17,6 +18,7 @@ use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 pub use classify::{ClassifyExample, Kind, Label, read_classify};
+pub use qa::{Answer, QaExample, read_qa};
 pub use table::{Row, Table, read_table};
 pub use tag::{TagExample, TagScheme, read_tag};
 

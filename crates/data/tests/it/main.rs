@@ -6,6 +6,7 @@ mod corpus;
 mod files;
 mod holdout;
 mod ngram;
+mod qa;
 mod shard;
 mod tag;
 
