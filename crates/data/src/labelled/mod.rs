@@ -5,6 +5,7 @@
 //! and overruled by [`ReadOptions::columns`]. A row that cannot be used is never dropped in silence:
 //! it ends the reading with an error that lists the first of them, or is kept in [`Loaded::bad`].
 
+mod chat;
 mod classify;
 mod columns;
 mod parquet;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+pub use chat::{ChatExample, ChatRole, Turn, read_chat};
 pub use classify::{ClassifyExample, Kind, Label, read_classify};
 pub use qa::{Answer, QaExample, read_qa};
 pub use table::{Row, Table, read_table};

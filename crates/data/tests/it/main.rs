@@ -1,6 +1,7 @@
 //! Integration tests of the data crate, in one binary.
 
 mod batch;
+mod chat;
 mod classify;
 mod corpus;
 mod files;
