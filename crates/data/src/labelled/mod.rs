@@ -8,6 +8,7 @@
 mod chat;
 mod classify;
 mod columns;
+mod pairs;
 mod parquet;
 mod qa;
 mod table;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 pub use chat::{ChatExample, ChatRole, Turn, read_chat};
 pub use classify::{ClassifyExample, Kind, Label, read_classify};
+pub use pairs::{PairExample, read_pairs};
 pub use qa::{Answer, QaExample, read_qa};
 pub use table::{Row, Table, read_table};
 pub use tag::{TagExample, TagScheme, read_tag};

@@ -7,6 +7,7 @@ mod corpus;
 mod files;
 mod holdout;
 mod ngram;
+mod pairs;
 mod qa;
 mod shard;
 mod tag;
