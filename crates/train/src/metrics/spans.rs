@@ -23,7 +23,8 @@ pub struct Span<'a> {
 /// The spans of one sequence of tags (BIO, IOB1 or BIOES), read leniently.
 ///
 /// A tag's first letter is its position and what follows the first hyphen its type; an empty tag counts as
-/// `O`. Tags of [`Scheme::Bilou`] need [`Scheme::spans`].
+/// `O`. Tags of [`Scheme::Bilou`] need [`Scheme::spans`]. (Behind tags of no scheme, `.` and `O-PER`, seqeval
+/// can let a span begin in an earlier sentence; here it begins in its own.)
 pub fn spans<'a>(tags: &[&'a str]) -> Vec<Span<'a>> {
     spans_of_parts(tags.iter().map(|tag| split_tag(tag)))
 }
