@@ -108,3 +108,21 @@ fn set_quotes_apart(text: &str) -> String {
     }
     apart
 }
+
+#[cfg(test)]
+mod tests {
+    #[derive(serde::Deserialize)]
+    struct Cut {
+        text: String,
+        words: Vec<String>,
+    }
+
+    #[test]
+    fn words_are_nltks() {
+        let cuts: Vec<Cut> =
+            serde_json::from_str(include_str!("../../tests/golden/metrics/words.json")).unwrap();
+        for cut in cuts {
+            assert_eq!(super::words(&cut.text), cut.words, "{:?}", cut.text);
+        }
+    }
+}

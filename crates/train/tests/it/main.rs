@@ -4,4 +4,5 @@ mod bench;
 mod classical;
 mod golden;
 mod heads;
+mod metrics;
 mod pretrain;
