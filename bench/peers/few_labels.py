@@ -1,7 +1,7 @@
 """Sentiment with few labels: the same run in `transformers` as `hearth finetune classify`.
 
-`split` divides IMDB's reviews by the hash of their texts: 5,000 to test, 1,000 to learn from, the others without
-labels. `run` fine-tunes a BERT folder and prints one JSON object; training alone is timed.
+`split` divides IMDB's reviews by the hash of their texts: 5,000 to test, 1,000 to learn from, 500 to choose between
+looks by, the others without labels. `run` fine-tunes a BERT folder and prints one JSON object; training alone is timed.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def split(args: argparse.Namespace) -> None:
-    """Writes test.jsonl, train.jsonl and rest.jsonl."""
+    """Writes test.jsonl, train.jsonl, valid.jsonl and rest.jsonl."""
     reviews = {}
     for line in args.data.read_text(encoding="utf-8").rstrip("\n").split("\n"):
         review = json.loads(line)
@@ -21,7 +21,7 @@ def split(args: argparse.Namespace) -> None:
             reviews[review["text"]] = review["label"]
     ordered = sorted(reviews, key=lambda text: hashlib.sha256(text.encode()).digest())
     args.out.mkdir(parents=True, exist_ok=True)
-    parts = {"test": ordered[:5000], "train": ordered[5000:6000], "rest": ordered[6000:]}
+    parts = {"test": ordered[:5000], "train": ordered[5000:6000], "valid": ordered[6000:6500], "rest": ordered[6500:]}
     for name, texts in parts.items():
         keep = {"text", "label"} if name != "rest" else {"text"}
         rows = ({"text": text, "label": str(reviews[text])} for text in texts)

@@ -15,7 +15,7 @@ mod training;
 
 use clap::{Args, Parser, Subcommand};
 use commands::{
-    bench, chat, classify, convert, doctor, embed, eval, finetune, generate, get, pretrain, quickstart,
+    bench, chat, classify, convert, doctor, embed, eval, finetune, generate, get, pretrain, quickstart, tag,
     tokenizer,
 };
 use std::process::ExitCode;
@@ -59,6 +59,7 @@ enum Command {
     Chat(chat::Chat),
     Embed(embed::Embed),
     Classify(classify::Classify),
+    Tag(tag::Tag),
     Eval(eval::Eval),
     Convert(convert::Convert),
     Quantize(convert::Quantize),
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         Command::Chat(command) => command.run(&terminal, seed),
         Command::Embed(command) => command.run(&terminal),
         Command::Classify(command) => command.run(&terminal),
+        Command::Tag(command) => command.run(&terminal),
         Command::Eval(command) => command.run(&terminal),
         Command::Convert(command) => command.run(&terminal),
         Command::Quantize(command) => command.run(&terminal),

@@ -47,6 +47,7 @@ mod special;
 mod speculative;
 mod speed;
 mod stream;
+mod tag;
 mod template;
 
 pub use beam::{BeamSearch, Hypothesis};
@@ -70,4 +71,5 @@ pub use score::{Score, ScoreProgress, TokenScore};
 pub use special::SpecialRules;
 pub use speculative::{Draft, Speculation};
 pub use speed::{Speed, SpeedTest};
+pub use tag::{FramedWords, Tagger, frame_words, highest, tag_pieces};
 pub use template::{ChatTemplate, Message, Piece, Rendered};

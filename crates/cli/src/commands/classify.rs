@@ -6,7 +6,7 @@ use crate::lines::Lines;
 use crate::model::resolve;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use hearth_engine::{Classifier, Problem, TextPair};
+use hearth_engine::{Classifier, Problem, TextPair, highest};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -110,10 +110,7 @@ fn label(classifier: &Classifier, scores: &[f32]) -> String {
     let labels = classifier.labels();
     match classifier.problem() {
         Problem::Regression => scores[0].to_string(),
-        Problem::SingleLabel => {
-            let best = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
-            best.map_or_else(String::new, |(place, _)| labels[place].clone())
-        }
+        Problem::SingleLabel => labels[highest(scores)].clone(),
         Problem::MultiLabel => {
             let holding = labels.iter().zip(scores).filter(|(_, score)| **score > 0.5);
             holding.map(|(label, _)| label.as_str()).collect::<Vec<_>>().join(",")

@@ -5,9 +5,11 @@ use crate::interrupt;
 use crate::model::resolve;
 use crate::terminal::{Terminal, count, duration, peak_rss_bytes};
 use anyhow::Result;
-use hearth_data::labelled::{BadRows, Kind, Loaded, ReadOptions, read_classify};
+use hearth_data::labelled::{BadRows, Kind, Loaded, ReadOptions, read_classify, read_tag};
+use hearth_train::finetune::Outcome;
 use hearth_train::finetune::fit::{Event, Metrics, Observer};
-use hearth_train::finetune::run::{Outcome, finetune_classify};
+use hearth_train::finetune::run::finetune_classify;
+use hearth_train::finetune::run_tag::finetune_tag;
 use hearth_train::finetune::settings::Settings;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -22,7 +24,7 @@ pub struct Finetune {
     /// The model to start from: a folder, or a name of the catalogue
     #[arg(long, value_name = "M")]
     model: String,
-    /// Examples: CSV, TSV, JSONL, JSON or Parquet; files, folders or globs
+    /// Examples: CSV, TSV, JSONL, JSON or Parquet, CoNLL for tag; files, folders or globs
     #[arg(long, num_args = 1.., required = true, value_name = "F")]
     data: Vec<PathBuf>,
     /// Examples to judge by, instead of a share of --data
@@ -51,6 +53,8 @@ pub struct Finetune {
 enum Task {
     /// Texts, or pairs of them, to a label, to several, or to a value
     Classify,
+    /// Words of sentences to a tag each, such as names in BIO
+    Tag,
 }
 
 /// How it is learnt.
@@ -77,6 +81,10 @@ struct SettingsArgs {
     /// Looks at the examples to judge by, in each epoch
     #[arg(long, value_name = "N")]
     looks: Option<usize>,
+    /// Train cheap models on the same examples too (naive Bayes, an SVM; for tag an HMM and a CRF), and print all in
+    /// one table
+    #[arg(long)]
+    compare: bool,
     /// Stop after so many looks that weren't better
     #[arg(long, value_name = "N")]
     patience: Option<usize>,
@@ -94,6 +102,7 @@ impl SettingsArgs {
             dropout: self.dropout.unwrap_or(usual.dropout),
             holdout: self.holdout.unwrap_or(usual.holdout),
             looks: self.looks.unwrap_or(usual.looks),
+            compare: self.compare,
             patience: self.patience.unwrap_or(usual.patience),
             ..usual
         }
@@ -116,7 +125,6 @@ fn kind(name: &str) -> Result<Kind, String> {
 
 impl Finetune {
     pub fn run(self, terminal: &Terminal, seed: Option<u64>) -> Result<()> {
-        let Task::Classify = self.task;
         let settings = self.settings.settings(seed);
         settings.check()?;
         if self.out.join("config.json").exists() {
@@ -130,24 +138,53 @@ impl Finetune {
             columns: self.column.iter().cloned().collect::<BTreeMap<_, _>>(),
             bad_rows: if self.skip_bad { BadRows::Skip } else { BadRows::Refuse },
         };
-        let training = read_classify(&self.data, &options, self.labels)?;
-        told(terminal, &training);
-        let mut heldout = None;
-        if !self.valid.is_empty() {
-            // The same kind of labels, whatever these look like on their own.
-            let kind = training.examples.first().map(|example| example.label.kind());
-            let loaded = read_classify(&self.valid, &options, kind)?;
-            told(terminal, &loaded);
-            heldout = Some(loaded);
-        }
-        let model = resolve(&self.model, terminal)?;
-        let mut watch = Watch { terminal, loss: f32::NAN };
-        let outcome = finetune_classify(&model, training, heldout, &settings, &self.out, &mut watch)?;
+        let outcome = match self.task {
+            Task::Classify => self.classify(terminal, &options, &settings)?,
+            Task::Tag => self.tag(terminal, &options, &settings)?,
+        };
         self.finish(terminal, &outcome)
+    }
+
+    fn classify(&self, terminal: &Terminal, options: &ReadOptions, settings: &Settings) -> Result<Outcome> {
+        let training = read_classify(&self.data, options, self.labels)?;
+        told(terminal, &training);
+        // The same kind of labels, whatever these look like on their own.
+        let kind = training.examples.first().map(|example| example.label.kind());
+        let heldout = self.heldout(terminal, |paths| read_classify(paths, options, kind))?;
+        let model = resolve(&self.model, terminal)?;
+        Ok(finetune_classify(&model, training, heldout, settings, &self.out, &mut Watch::new(terminal))?)
+    }
+
+    fn tag(&self, terminal: &Terminal, options: &ReadOptions, settings: &Settings) -> Result<Outcome> {
+        if self.labels.is_some() {
+            return Err(Usage("--labels is for classify; tags are always one a word".into()).into());
+        }
+        let training = read_tag(&self.data, options)?;
+        told(terminal, &training);
+        let heldout = self.heldout(terminal, |paths| read_tag(paths, options))?;
+        let model = resolve(&self.model, terminal)?;
+        Ok(finetune_tag(&model, training, heldout, settings, &self.out, &mut Watch::new(terminal))?)
+    }
+
+    /// The examples of --valid, if it is given.
+    fn heldout<X>(
+        &self,
+        terminal: &Terminal,
+        read: impl Fn(&[PathBuf]) -> hearth_data::Result<Loaded<X>>,
+    ) -> Result<Option<Loaded<X>>> {
+        if self.valid.is_empty() {
+            return Ok(None);
+        }
+        let loaded = read(&self.valid)?;
+        told(terminal, &loaded);
+        Ok(Some(loaded))
     }
 
     fn finish(&self, terminal: &Terminal, outcome: &Outcome) -> Result<()> {
         let out = self.out.display();
+        if !outcome.baselines.is_empty() {
+            terminal.say(&table(outcome));
+        }
         terminal.say(&format!("{}\nmodel: {out}   report: {out}/report.html", in_words(&outcome.metrics)));
         if outcome.stopped {
             terminal.clear();
@@ -164,6 +201,9 @@ impl Finetune {
             "tokens_per_second": outcome.seen.1 as f64 / outcome.seconds,
             "peak_rss_bytes": peak_rss_bytes(),
         });
+        if !outcome.baselines.is_empty() {
+            json["baselines"] = json!(outcome.baselines);
+        }
         for (name, value) in &outcome.metrics {
             json[name] = json!(value);
         }
@@ -191,6 +231,18 @@ fn told<X>(terminal: &Terminal, loaded: &Loaded<X>) {
     }
 }
 
+/// This model beside cheap ones.
+fn table(outcome: &Outcome) -> String {
+    let own = |name: &str| outcome.metrics.get(name).copied().unwrap_or_default();
+    let rows = outcome.baselines.iter().map(|b| (b.name, b.accuracy, b.f1, b.seconds));
+    let f1 = if outcome.metrics.contains_key("span_f1") { "span_f1" } else { "macro_f1" };
+    let rows = rows.chain([("this model", own("accuracy"), own(f1), outcome.seconds)]);
+    let rows = rows
+        .map(|(name, accuracy, f1, seconds)| format!("{name:<14}{accuracy:>10.4}{f1:>10.4}{seconds:>10.1}"));
+    let head = format!("{:<14}{:>10}{f1:>10}{:>10}", "", "accuracy", "seconds");
+    std::iter::once(head).chain(rows).collect::<Vec<_>>().join("\n")
+}
+
 fn in_words(metrics: &Metrics) -> String {
     let shown = metrics.iter().filter(|(name, _)| *name != "examples");
     shown.map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join("   ")
@@ -199,6 +251,12 @@ fn in_words(metrics: &Metrics) -> String {
 struct Watch<'a> {
     terminal: &'a Terminal,
     loss: f32,
+}
+
+impl<'a> Watch<'a> {
+    fn new(terminal: &'a Terminal) -> Self {
+        Watch { terminal, loss: f32::NAN }
+    }
 }
 
 impl Observer for Watch<'_> {

@@ -12,4 +12,5 @@ pub mod generate;
 pub mod get;
 pub mod pretrain;
 pub mod quickstart;
+pub mod tag;
 pub mod tokenizer;

@@ -7,7 +7,7 @@ use crate::finetune::settings::Settings;
 use crate::metrics::calibration::{BINS, calibration};
 use crate::metrics::classification::{Confusion, classification, multi_label};
 use crate::metrics::regression::regression;
-use hearth_engine::{Framed, run_framed, to_scores};
+use hearth_engine::{Framed, highest, run_framed, to_scores};
 use hearth_model::executor::ParamSpec;
 use hearth_model::{Problem, TaskModel, TaskRunner, Weights};
 use hearth_tensor::Tensor;
@@ -196,10 +196,4 @@ pub fn measure(answers: &[&Answer], scores: Vec<Vec<f32>>, n_labels: usize) -> J
         None => {}
     }
     Judgement { metrics, confusion, scores }
-}
-
-/// The place of the highest score, the first if there are several.
-pub fn highest(scores: &[f32]) -> usize {
-    let best = scores.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
-    best.map_or(0, |(place, _)| place)
 }

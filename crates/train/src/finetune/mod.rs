@@ -1,11 +1,17 @@
 //! Fine-tuning: a pretrained model learns a task from labelled examples.
 //!
 //! [`fit`] is the loop, whatever the task; a task brings its [`Learner`](fit::Learner): [`classify`] for whole
-//! texts. [`run`] is the whole way from labelled texts to a model folder.
+//! texts, [`tag`] for their words. [`run`] and [`run_tag`] are the whole way from examples to a model folder.
 
 pub mod classify;
+pub mod compare;
 pub mod fit;
+mod folder;
 pub mod loss;
 pub mod report;
 pub mod run;
+pub mod run_tag;
 pub mod settings;
+pub mod tag;
+
+pub use folder::Outcome;

@@ -1,6 +1,7 @@
 //! The page that tells how a run went: metrics, curves, confusion matrix, and what it got wrong.
 
 use crate::error::TrainError;
+use crate::finetune::compare::Baseline;
 use crate::finetune::fit::{Event, Metrics};
 use crate::metrics::classification::Confusion;
 use plotters::prelude::*;
@@ -32,8 +33,10 @@ pub struct Report<'a> {
     pub metric: &'a str,
     /// Which label was taken for which, and their names.
     pub confusion: Option<(&'a Confusion, &'a [String])>,
+    /// Cheap models on the same examples.
+    pub baselines: &'a [Baseline],
     /// The surest first.
-    pub wrong: Vec<Wrong>,
+    pub wrong: &'a [Wrong],
 }
 
 /// So many errors are shown, each cut to so many characters.
@@ -60,7 +63,18 @@ impl Report<'_> {
             let value = if name == "examples" { format!("{value}") } else { format!("{value:.4}") };
             let _ = write!(page, "<tr><th>{}</th><td class=\"n\">{value}</td></tr>", escape(name));
         }
-        page += "</table><h2>Curves</h2>";
+        page += "</table>";
+        if !self.baselines.is_empty() {
+            page += "<h2>Cheap models on the same examples</h2><table><tr><th></th><th>accuracy</th><th>F1</th></tr>";
+            for Baseline { name, accuracy, f1, .. } in self.baselines {
+                let _ = write!(
+                    page,
+                    "<tr><th>{name}</th><td class=\"n\">{accuracy:.4}</td><td class=\"n\">{f1:.4}</td></tr>"
+                );
+            }
+            page += "</table>";
+        }
+        page += "<h2>Curves</h2>";
         page += &self.curves().map_err(|problem| TrainError::Plot { problem })?;
         if let Some((confusion, labels)) = self.confusion.filter(|(c, _)| c.n_classes() <= MOST_LABELS) {
             page += "<h2>Confusion matrix</h2><p><small>Rows: what is right. Columns: what the model says.</small></p>";

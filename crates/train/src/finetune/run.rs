@@ -1,41 +1,21 @@
 //! From labelled texts to the folder of a model that classifies, with its card and its report.
 
-use crate::checkpoint::SourceFile;
 use crate::error::TrainError;
 use crate::finetune::classify::{Answer, ClassifyLearner, Example, Judgement, judge};
-use crate::finetune::fit::{Event, Fitted, Metrics, Observer, fit};
-use crate::finetune::report::{Report, Wrong};
+use crate::finetune::compare::baselines;
+use crate::finetune::fit::{Observer, fit};
+use crate::finetune::folder::{Finished, Outcome};
+use crate::finetune::report::Wrong;
 use crate::finetune::settings::Settings;
+use crate::metrics::bootstrap::{Bootstrap, mean};
 use crate::prepare::source_file;
 use hearth_data::Holdout;
 use hearth_data::labelled::{ClassifyExample, Label, Loaded};
-use hearth_engine::{Framing, TextPair, frame_texts};
-use hearth_model::{Problem, StoredType, Task, adapt_folder, save_task_folder};
-use hearth_tokenizer::{Tokenizer, replace_file};
-use serde_json::{Value, json};
+use hearth_engine::{Framing, TextPair, frame_texts, highest};
+use hearth_model::{Problem, Task, adapt_folder};
+use hearth_tokenizer::Tokenizer;
 use std::collections::BTreeSet;
 use std::path::Path;
-
-/// What a run came to.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// Of the best weights, on the held-out examples.
-    pub metrics: Metrics,
-    /// The labels, in the order of the head's numbers.
-    pub labels: Vec<String>,
-    /// Examples learnt from and held out.
-    pub examples: (usize, usize),
-    /// Examples of both that were longer than the model takes, and were cut.
-    pub cut: usize,
-    /// Steps after which the weights were best.
-    pub best_step: u64,
-    /// Wall seconds of the steps, without looks.
-    pub seconds: f64,
-    /// Examples and tokens learnt from.
-    pub seen: (u64, u64),
-    /// Whether it was stopped before the last step.
-    pub stopped: bool,
-}
 
 /// Fine-tunes the encoder in the folder `model` on `training`, and writes the result into `out`. Held-out examples
 /// are `heldout`, or a share of `training` chosen by the hash of the text.
@@ -81,40 +61,54 @@ pub fn finetune_classify(
     if cut > 0 {
         observer.say(&format!("{cut} examples are longer than {limit} tokens and are cut there"));
     }
+    let mut cheap = Vec::new();
+    if settings.compare {
+        if problem != Problem::SingleLabel {
+            let problem =
+                "cheap models are there for one label an example\nhint: leave out --compare".to_owned();
+            return Err(TrainError::Recipe { place: "--compare".into(), problem });
+        }
+        observer.say("cheap models on the same examples");
+        cheap = baselines(&training, &heldout, &labels, settings.seed)?;
+    }
     let metric = ClassifyLearner::metric(problem);
     let mut learner = ClassifyLearner::new(&mut network, problem, &train_examples, &held_examples, settings);
     let fitted = fit(&mut learner, weights, settings, metric, observer)?;
-    let judgement = judge(&network, &fitted.weights, problem, &held_examples)?;
+    let mut judgement = judge(&network, &fitted.weights, problem, &held_examples)?;
+    add_interval(&mut judgement, &held_examples);
 
-    fs_err::create_dir_all(out)?;
-    let mut config = tokenizer.config().clone();
-    config.insert("model_max_length".into(), json!(limit));
-    tokenizer.with_config(config).save(out)?;
-    write_events(&out.join("run.jsonl"), &fitted.events)?;
-    let report = Report {
-        title: "Classification",
-        metrics: &judgement.metrics,
-        events: &fitted.events,
-        metric,
-        confusion: judgement.confusion.as_ref().map(|confusion| (confusion, &labels[..])),
-        wrong: wrong(&heldout, &judgement, &held_examples, &labels),
-    };
-    replace_file(&out.join("report.html"), report.html()?.as_bytes())?;
-    let examples = (train_examples.len(), held_examples.len());
-    let card = card(settings, &sources, &labels, problem, examples, &fitted, &judgement.metrics);
-    let text = serde_json::to_string_pretty(&card).map_err(std::io::Error::from)?;
-    replace_file(&out.join("hearth.json"), (text + "\n").as_bytes())?;
-    save_task_folder(out, &network, &fitted.weights, &labels, problem, StoredType::F32)?;
-    Ok(Outcome {
-        metrics: judgement.metrics,
-        labels,
-        examples,
+    Finished {
+        task: ("classify", "Classification"),
+        settings,
+        sources: &sources,
+        problem,
+        examples: (train_examples.len(), held_examples.len()),
         cut,
-        best_step: fitted.best_step,
-        seconds: fitted.seconds,
-        seen: fitted.seen,
-        stopped: fitted.stopped,
-    })
+        metric,
+        wrong: wrong(&heldout, &judgement, &held_examples, &labels),
+        metrics: judgement.metrics,
+        confusion: judgement.confusion,
+        labels,
+        fitted,
+        model: &network,
+        tokenizer: &tokenizer,
+        limit,
+        baselines: cheap,
+    }
+    .write(out)
+}
+
+/// Where the accuracy would lie on other examples of the same kind, in 95 of 100 cases.
+fn add_interval(judgement: &mut Judgement, examples: &[Example]) {
+    let right = judgement.scores.iter().zip(examples).filter_map(|(scores, example)| match example.answer {
+        Answer::Label(place) => Some(f64::from(u8::from(highest(scores) == place))),
+        _ => None,
+    });
+    let right: Vec<f64> = right.collect();
+    if let Some(interval) = Bootstrap::default().interval(right.len(), mean(&right)) {
+        judgement.metrics.insert("accuracy_low".into(), interval.low);
+        judgement.metrics.insert("accuracy_high".into(), interval.high);
+    }
 }
 
 /// All labels, numbers by their size and words by their spelling, and what kind of problem they make.
@@ -196,7 +190,7 @@ fn wrong(
     for ((text, scores), example) in texts.iter().zip(&judgement.scores).zip(examples) {
         let (expected, got, off) = match &example.answer {
             Answer::Label(place) => {
-                let got = super::classify::highest(scores);
+                let got = highest(scores);
                 (labels[*place].clone(), labels[got].clone(), if got == *place { 0.0 } else { scores[got] })
             }
             Answer::Labels(gold) => {
@@ -217,43 +211,4 @@ fn wrong(
     }
     list.sort_by(|a, b| b.sureness.total_cmp(&a.sureness));
     list
-}
-
-fn write_events(path: &Path, events: &[Event]) -> Result<(), TrainError> {
-    let mut text = String::new();
-    for event in events {
-        text += &serde_json::to_string(event).map_err(std::io::Error::from)?;
-        text.push('\n');
-    }
-    Ok(replace_file(path, text.as_bytes())?)
-}
-
-#[allow(clippy::too_many_arguments, reason = "each is a part of the card")]
-fn card(
-    settings: &Settings,
-    sources: &[SourceFile],
-    labels: &[String],
-    problem: Problem,
-    examples: (usize, usize),
-    fitted: &Fitted,
-    metrics: &Metrics,
-) -> Value {
-    json!({
-        "made_by": concat!("hearth ", env!("CARGO_PKG_VERSION")),
-        "task": "classify",
-        "data": { "files": sources, "training_examples": examples.0, "heldout_examples": examples.1 },
-        "labels": labels,
-        "problem": problem.name(),
-        "settings": settings,
-        "seed": settings.seed,
-        "training": {
-            "best_step": fitted.best_step,
-            "examples": fitted.seen.0,
-            "tokens": fitted.seen.1,
-            "seconds": fitted.seconds,
-            "threads": hearth_kernel::pool::threads(),
-            "instructions": format!("{:?}", hearth_kernel::current_isa()),
-        },
-        "metrics": metrics,
-    })
 }

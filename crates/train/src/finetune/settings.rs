@@ -32,6 +32,8 @@ pub struct Settings {
     pub patience: usize,
     /// Share of the examples held out where no file of them is given, chosen by their hash.
     pub holdout: f64,
+    /// Train cheap models on the same examples too.
+    pub compare: bool,
 }
 
 impl Default for Settings {
@@ -49,6 +51,7 @@ impl Default for Settings {
             looks: 1,
             patience: 0,
             holdout: 0.1,
+            compare: false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod classical;
+mod finetune;
 mod golden;
 mod heads;
 mod metrics;

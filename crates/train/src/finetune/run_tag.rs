@@ -1,0 +1,175 @@
+//! From tagged sentences to the folder of a model that tags, with its card and its report.
+
+use crate::classical::crf::{CrfSettings, CrfTagger, Template};
+use crate::classical::hmm::HmmTagger;
+use crate::error::TrainError;
+use crate::finetune::compare::Baseline;
+use crate::finetune::fit::{Observer, fit};
+use crate::finetune::folder::{Finished, Outcome};
+use crate::finetune::report::Wrong;
+use crate::finetune::settings::Settings;
+use crate::finetune::tag::{Sentence, TagLearner, judge_tags};
+use crate::metrics::spans::span_counts;
+use crate::prepare::source_file;
+use hearth_data::Holdout;
+use hearth_data::labelled::{Loaded, TagExample};
+use hearth_engine::{Framing, frame_words};
+use hearth_model::{Problem, Task, adapt_folder};
+use hearth_tokenizer::Tokenizer;
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Instant;
+
+/// Fine-tunes the encoder in the folder `model` on `training`, and writes the result into `out`. Held-out sentences
+/// are `heldout`, or a share of `training` chosen by the hash of the tokens.
+///
+/// # Errors
+/// If the model or the sentences can't be used, or the disk fails; nothing is written then.
+pub fn finetune_tag(
+    model: &Path,
+    training: Loaded<TagExample>,
+    heldout: Option<Loaded<TagExample>>,
+    settings: &Settings,
+    out: &Path,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, TrainError> {
+    settings.check()?;
+    let read = training.sources.iter().chain(heldout.iter().flat_map(|loaded| &loaded.sources));
+    let sources = read.map(|source| source_file(&source.file)).collect::<Result<Vec<_>, _>>()?;
+    let (training, heldout) = match heldout {
+        Some(heldout) => (training.examples, heldout.examples),
+        None => training.hold_out(&Holdout::Hash { fraction: settings.holdout, salt: "finetune".into() })?,
+    };
+    let labels: BTreeSet<&String> = training.iter().flat_map(|e| &e.tags).collect();
+    let labels: Vec<String> = labels.into_iter().cloned().collect();
+    let tokenizer = Tokenizer::from_folder(model)?;
+    let (mut network, weights) = adapt_folder(model, Task::Tokens(labels.len()), settings.seed)?;
+    let limit = settings.max_tokens.min(network.backbone().max_positions());
+    let encode = |examples: &[TagExample]| encode(&tokenizer, examples, &labels, limit);
+    let (train_sentences, held_sentences) = (encode(&training)?, encode(&heldout)?);
+    let gold: Vec<Vec<String>> = heldout.iter().map(|e| e.tags.clone()).collect();
+    let pieces: usize = train_sentences.iter().map(|s| s.pieces.len()).sum();
+    observer.say(&format!(
+        "{} sentences to learn from, {} held out; {} tags; {} parameters; {} steps of {} sentences",
+        training.len(),
+        heldout.len(),
+        labels.len(),
+        network.n_params(),
+        settings.steps(pieces),
+        settings.batch,
+    ));
+    if pieces > train_sentences.len() {
+        let more = pieces - train_sentences.len();
+        observer.say(&format!(
+            "sentences longer than {limit} tokens are divided: {more} more stretches of words"
+        ));
+    }
+    let mut cheap = Vec::new();
+    if settings.compare {
+        cheap = taggers(&training, &heldout, &labels, observer)?;
+    }
+    let metric = TagLearner::metric(&labels);
+    let mut learner =
+        TagLearner::new(&mut network, &labels, &train_sentences, &held_sentences, &gold, settings);
+    let fitted = fit(&mut learner, weights, settings, metric, observer)?;
+    let judgement = judge_tags(&network, &fitted.weights, &labels, &held_sentences, &gold)?;
+    Finished {
+        task: ("tag", "Tagging"),
+        settings,
+        sources: &sources,
+        problem: Problem::SingleLabel,
+        examples: (training.len(), heldout.len()),
+        cut: 0,
+        metric,
+        wrong: wrong(&heldout, &judgement.tags, &labels),
+        metrics: judgement.metrics,
+        confusion: None,
+        labels,
+        fitted,
+        model: &network,
+        tokenizer: &tokenizer,
+        limit,
+        baselines: cheap,
+    }
+    .write(out)
+}
+
+fn encode(
+    tokenizer: &Tokenizer,
+    examples: &[TagExample],
+    labels: &[String],
+    limit: usize,
+) -> Result<Vec<Sentence>, TrainError> {
+    let words: Vec<&[String]> = examples.iter().map(|e| e.tokens.as_slice()).collect();
+    let framed = frame_words(tokenizer, &Framing::of(tokenizer), &words, limit)?;
+    let place = |tag: &String| labels.binary_search(tag).ok();
+    let sentences = framed
+        .into_iter()
+        .zip(examples)
+        .map(|(pieces, example)| Sentence { pieces, tags: example.tags.iter().map(place).collect() });
+    Ok(sentences.collect())
+}
+
+/// The sentences with wrong tags, those with the largest share first.
+fn wrong(examples: &[TagExample], tags: &[Vec<usize>], labels: &[String]) -> Vec<Wrong> {
+    let mut list = Vec::new();
+    for (example, tags) in examples.iter().zip(tags) {
+        let found: Vec<&str> = tags.iter().map(|&tag| labels[tag].as_str()).collect();
+        let right: Vec<&str> = example.tags.iter().map(String::as_str).collect();
+        let differing: Vec<usize> = (0..right.len()).filter(|&i| right[i] != found[i]).collect();
+        if differing.is_empty() {
+            continue;
+        }
+        let told = |tags: &[&str]| {
+            let words = differing.iter().map(|&i| format!("{} {}", example.tokens[i], tags[i]));
+            words.collect::<Vec<_>>().join(", ")
+        };
+        let sureness = differing.len() as f32 / right.len() as f32;
+        list.push(Wrong {
+            text: example.tokens.join(" "),
+            expected: told(&right),
+            got: told(&found),
+            sureness,
+        });
+    }
+    list.sort_by(|a, b| b.sureness.total_cmp(&a.sureness));
+    list
+}
+
+/// A hidden Markov model and a conditional random field on the same sentences.
+fn taggers(
+    training: &[TagExample],
+    heldout: &[TagExample],
+    labels: &[String],
+    observer: &mut dyn Observer,
+) -> Result<Vec<Baseline>, TrainError> {
+    let sentences: Vec<Vec<String>> = training.iter().map(|e| e.tokens.clone()).collect();
+    let place = |tag: &String| labels.binary_search(tag).unwrap_or_default();
+    let tags: Vec<Vec<usize>> = training.iter().map(|e| e.tags.iter().map(place).collect()).collect();
+    let gold: Vec<Vec<&str>> = heldout.iter().map(|e| e.tags.iter().map(String::as_str).collect()).collect();
+    let score = |name, tag: &dyn Fn(&[String]) -> Vec<usize>, seconds| {
+        let found: Vec<Vec<usize>> = heldout.iter().map(|e| tag(&e.tokens)).collect();
+        let names: Vec<Vec<&str>> =
+            found.iter().map(|tags| tags.iter().map(|&tag| labels[tag].as_str()).collect()).collect();
+        let pairs = || gold.iter().flatten().zip(names.iter().flatten());
+        let right = pairs().filter(|(gold, found)| gold == found).count();
+        let accuracy = right as f64 / pairs().count().max(1) as f64;
+        let f1 = span_counts(&gold, &names).micro_average().f1;
+        Baseline { name, accuracy, f1, seconds }
+    };
+    observer.say("a hidden Markov model on the same sentences");
+    let started = Instant::now();
+    let hmm = HmmTagger::fit(&sentences, &tags, labels.len())?;
+    let hmm = score("hidden Markov", &|words| hmm.tag(words), started.elapsed().as_secs_f64());
+    observer.say("a conditional random field on the same sentences");
+    let started = Instant::now();
+    let (settings, template) = (CrfSettings::default(), Template::for_sentences(&sentences));
+    let crf =
+        CrfTagger::fit(&sentences, &tags, labels.len(), template, &settings, |_| match observer.stop() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        })?;
+    let crf = score("CRF", &|words| crf.tag(words), started.elapsed().as_secs_f64());
+    Ok(vec![hmm, crf])
+}
