@@ -7,6 +7,7 @@ mod failure;
 mod interrupt;
 mod lines;
 mod model;
+mod preview;
 mod profile_table;
 mod report;
 mod speculation;

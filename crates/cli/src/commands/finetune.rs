@@ -2,7 +2,8 @@
 
 use crate::failure::{Stopped, Usage};
 use crate::interrupt;
-use crate::model::resolve;
+use crate::model::{open_tokenizer, resolve};
+use crate::preview;
 use crate::terminal::{Terminal, count, duration, peak_rss_bytes};
 use anyhow::Result;
 use hearth_data::labelled::{BadRows, Kind, Loaded, ReadOptions, read_classify, read_tag};
@@ -13,7 +14,7 @@ use hearth_train::finetune::run_tag::finetune_tag;
 use hearth_train::finetune::settings::Settings;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Teach a pretrained model a task from labelled examples
 #[derive(clap::Args)]
@@ -31,8 +32,11 @@ pub struct Finetune {
     #[arg(long, num_args = 1.., value_name = "F")]
     valid: Vec<PathBuf>,
     /// The folder that gets the model
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "preview")]
+    out: Option<PathBuf>,
+    /// Print the first N examples as the model will see them, what carries loss in colour, and train nothing
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "3")]
+    preview: Option<usize>,
     /// Which column is which, such as text=review or label=stars [default: by their names]
     #[arg(long, value_name = "ROLE=NAME", value_parser = column)]
     column: Vec<(String, String)>,
@@ -127,35 +131,51 @@ impl Finetune {
     pub fn run(self, terminal: &Terminal, seed: Option<u64>) -> Result<()> {
         let settings = self.settings.settings(seed);
         settings.check()?;
-        if self.out.join("config.json").exists() {
-            let out = self.out.display();
+        let options = ReadOptions {
+            columns: self.column.iter().cloned().collect::<BTreeMap<_, _>>(),
+            bad_rows: if self.skip_bad { BadRows::Skip } else { BadRows::Refuse },
+        };
+        if let Some(count) = self.preview {
+            return self.show(terminal, &options, &settings, count);
+        }
+        let out = self.out.clone().unwrap_or_default();
+        if out.join("config.json").exists() {
+            let out = out.display();
             return Err(Usage(format!(
                 "{out}: already holds a model\nhint: choose another --out, or remove it first"
             ))
             .into());
         }
-        let options = ReadOptions {
-            columns: self.column.iter().cloned().collect::<BTreeMap<_, _>>(),
-            bad_rows: if self.skip_bad { BadRows::Skip } else { BadRows::Refuse },
-        };
         let outcome = match self.task {
-            Task::Classify => self.classify(terminal, &options, &settings)?,
-            Task::Tag => self.tag(terminal, &options, &settings)?,
+            Task::Classify => self.classify(terminal, &options, &settings, &out)?,
+            Task::Tag => self.tag(terminal, &options, &settings, &out)?,
         };
-        self.finish(terminal, &outcome)
+        finish(terminal, &outcome, &out)
     }
 
-    fn classify(&self, terminal: &Terminal, options: &ReadOptions, settings: &Settings) -> Result<Outcome> {
+    fn classify(
+        &self,
+        terminal: &Terminal,
+        options: &ReadOptions,
+        settings: &Settings,
+        out: &Path,
+    ) -> Result<Outcome> {
         let training = read_classify(&self.data, options, self.labels)?;
         told(terminal, &training);
         // The same kind of labels, whatever these look like on their own.
         let kind = training.examples.first().map(|example| example.label.kind());
         let heldout = self.heldout(terminal, |paths| read_classify(paths, options, kind))?;
         let model = resolve(&self.model, terminal)?;
-        Ok(finetune_classify(&model, training, heldout, settings, &self.out, &mut Watch::new(terminal))?)
+        Ok(finetune_classify(&model, training, heldout, settings, out, &mut Watch::new(terminal))?)
     }
 
-    fn tag(&self, terminal: &Terminal, options: &ReadOptions, settings: &Settings) -> Result<Outcome> {
+    fn tag(
+        &self,
+        terminal: &Terminal,
+        options: &ReadOptions,
+        settings: &Settings,
+        out: &Path,
+    ) -> Result<Outcome> {
         if self.labels.is_some() {
             return Err(Usage("--labels is for classify; tags are always one a word".into()).into());
         }
@@ -163,7 +183,7 @@ impl Finetune {
         told(terminal, &training);
         let heldout = self.heldout(terminal, |paths| read_tag(paths, options))?;
         let model = resolve(&self.model, terminal)?;
-        Ok(finetune_tag(&model, training, heldout, settings, &self.out, &mut Watch::new(terminal))?)
+        Ok(finetune_tag(&model, training, heldout, settings, out, &mut Watch::new(terminal))?)
     }
 
     /// The examples of --valid, if it is given.
@@ -180,35 +200,68 @@ impl Finetune {
         Ok(Some(loaded))
     }
 
-    fn finish(&self, terminal: &Terminal, outcome: &Outcome) -> Result<()> {
-        let out = self.out.display();
-        if !outcome.baselines.is_empty() {
-            terminal.say(&table(outcome));
-        }
-        terminal.say(&format!("{}\nmodel: {out}   report: {out}/report.html", in_words(&outcome.metrics)));
-        if outcome.stopped {
-            terminal.clear();
-            return Err(Stopped(format!("stopped; {out} holds the best model so far")).into());
-        }
-        let mut json = json!({
-            "labels": outcome.labels,
-            "train_examples": outcome.examples.0,
-            "valid_examples": outcome.examples.1,
-            "truncated": outcome.cut,
-            "best_step": outcome.best_step,
-            "seconds": outcome.seconds,
-            "examples_per_second": outcome.seen.0 as f64 / outcome.seconds,
-            "tokens_per_second": outcome.seen.1 as f64 / outcome.seconds,
-            "peak_rss_bytes": peak_rss_bytes(),
-        });
-        if !outcome.baselines.is_empty() {
-            json["baselines"] = json!(outcome.baselines);
-        }
-        for (name, value) in &outcome.metrics {
-            json[name] = json!(value);
-        }
-        terminal.result("", &json)
+    /// The first examples as the model will see them.
+    fn show(
+        &self,
+        terminal: &Terminal,
+        options: &ReadOptions,
+        settings: &Settings,
+        count: usize,
+    ) -> Result<()> {
+        let tokenizer = open_tokenizer(&resolve(&self.model, terminal)?)?;
+        let text = match self.task {
+            Task::Classify => {
+                let loaded = read_classify(&self.data, options, self.labels)?;
+                told(terminal, &loaded);
+                preview::classify(
+                    &tokenizer,
+                    &loaded.examples[..count.min(loaded.examples.len())],
+                    settings.max_tokens,
+                )?
+            }
+            Task::Tag => {
+                let loaded = read_tag(&self.data, options)?;
+                told(terminal, &loaded);
+                preview::tag(
+                    &tokenizer,
+                    &loaded.examples[..count.min(loaded.examples.len())],
+                    settings.max_tokens,
+                )?
+            }
+        };
+        terminal.result(text.trim_end(), &json!({ "preview": text }))
     }
+}
+
+/// What there is to say after a run; an error if it was stopped.
+fn finish(terminal: &Terminal, outcome: &Outcome, out: &Path) -> Result<()> {
+    let out = out.display();
+    if !outcome.baselines.is_empty() {
+        terminal.say(&table(outcome));
+    }
+    terminal.say(&format!("{}\nmodel: {out}   report: {out}/report.html", in_words(&outcome.metrics)));
+    if outcome.stopped {
+        terminal.clear();
+        return Err(Stopped(format!("stopped; {out} holds the best model so far")).into());
+    }
+    let mut json = json!({
+        "labels": outcome.labels,
+        "train_examples": outcome.examples.0,
+        "valid_examples": outcome.examples.1,
+        "truncated": outcome.cut,
+        "best_step": outcome.best_step,
+        "seconds": outcome.seconds,
+        "examples_per_second": outcome.seen.0 as f64 / outcome.seconds,
+        "tokens_per_second": outcome.seen.1 as f64 / outcome.seconds,
+        "peak_rss_bytes": peak_rss_bytes(),
+    });
+    if !outcome.baselines.is_empty() {
+        json["baselines"] = json!(outcome.baselines);
+    }
+    for (name, value) in &outcome.metrics {
+        json[name] = json!(value);
+    }
+    terminal.result("", &json)
 }
 
 /// What was read, and how.

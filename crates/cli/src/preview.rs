@@ -1,0 +1,83 @@
+//! Examples as the model will see them: token by token, with those that carry loss in colour.
+
+use hearth_data::labelled::{ClassifyExample, Label, TagExample};
+use hearth_engine::{Framing, frame_texts, frame_words};
+use hearth_tokenizer::Tokenizer;
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+
+/// What marks tokens that carry loss.
+struct Marks {
+    before: &'static str,
+    after: &'static str,
+}
+
+impl Marks {
+    /// Green where colours are shown, else brackets.
+    fn for_stdout() -> Self {
+        let coloured =
+            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        match coloured {
+            true => Marks { before: "\x1b[32m", after: "\x1b[0m" },
+            false => Marks { before: "«", after: "»" },
+        }
+    }
+}
+
+/// Texts, with the tokens around them; what carries loss is the label.
+pub fn classify(tokenizer: &Tokenizer, examples: &[ClassifyExample], limit: usize) -> anyhow::Result<String> {
+    let pairs: Vec<_> = examples.iter().map(|e| (e.text.as_str(), e.second.as_deref())).collect();
+    let framed = frame_texts(tokenizer, &Framing::of(tokenizer), &pairs, limit)?;
+    let (marks, mut out) = (Marks::for_stdout(), String::new());
+    for (input, example) in framed.iter().zip(examples) {
+        let label = match &example.label {
+            Label::One(label) => label.clone(),
+            Label::Several(labels) => labels.join(", "),
+            Label::Number(value) => value.to_string(),
+        };
+        writeln!(out, "{}", tokens(tokenizer, &input.ids, &marks, |_| None))?;
+        let cut = if input.cut > 0 { format!(", {} more cut off", input.cut) } else { String::new() };
+        let (count, Marks { before, after }) = (input.ids.len(), &marks);
+        writeln!(out, "    → {before}{label}{after}   ({count} tokens{cut})\n")?;
+    }
+    Ok(out)
+}
+
+/// Words, with their tags on the tokens that carry them.
+pub fn tag(tokenizer: &Tokenizer, examples: &[TagExample], limit: usize) -> anyhow::Result<String> {
+    let words: Vec<&[String]> = examples.iter().map(|e| e.tokens.as_slice()).collect();
+    let framed = frame_words(tokenizer, &Framing::of(tokenizer), &words, limit)?;
+    let (marks, mut out) = (Marks::for_stdout(), String::new());
+    for (pieces, example) in framed.iter().zip(examples) {
+        let mut tags = example.tags.iter();
+        for piece in pieces {
+            let own: Vec<&String> = tags.by_ref().take(piece.rows.len()).collect();
+            let tag_at = |row| piece.rows.iter().position(|&r| r == row).map(|word| own[word].as_str());
+            writeln!(
+                out,
+                "{}   ({} tokens)",
+                tokens(tokenizer, &piece.input.ids, &marks, tag_at),
+                piece.input.ids.len()
+            )?;
+        }
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// Tokens with spaces between them; one that carries loss is marked, and what it should give stands behind it.
+fn tokens<'a>(
+    tokenizer: &Tokenizer,
+    ids: &[u32],
+    marks: &Marks,
+    target: impl Fn(usize) -> Option<&'a str>,
+) -> String {
+    let shown = ids.iter().enumerate().map(|(row, &id)| {
+        let token = tokenizer.token_of(id).unwrap_or("?");
+        match target(row) {
+            Some(target) => format!("{}{token}/{target}{}", marks.before, marks.after),
+            None => token.to_owned(),
+        }
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
