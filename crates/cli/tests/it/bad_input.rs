@@ -38,8 +38,8 @@ fn text_that_is_none() {
         &room,
         "bare",
         &recipe(5),
-        "error: nothing to read at bare: the folder holds no file of a known type\nhint: known types are .txt .md \
-         .jsonl .json .csv .tsv, also with .gz or .zst",
+        "error: nothing to read at bare: the folder holds no file of a known type\nhint: known types are .txt \
+         .text .md .markdown .jsonl .ndjson .json .csv .tsv, also with .gz or .zst",
     );
     room.refused(
         "tokenizer train --data empty.txt --out tok",
