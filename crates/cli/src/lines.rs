@@ -1,8 +1,9 @@
-//! Lines of a file or of stdin, some at a time, so that what is piped in is answered as it comes.
+//! Lines of a file or of stdin, some at a time, so that what is piped in is answered as it comes; and where the
+//! answers go.
 
 use crate::failure::Usage;
 use anyhow::{Context, Result};
-use std::io::{BufRead, BufReader, Read, stdin};
+use std::io::{BufRead, BufReader, Read, Write, stdin, stdout};
 use std::path::{Path, PathBuf};
 
 /// Lines that are taken in before they are answered.
@@ -55,5 +56,40 @@ impl Lines {
             lines.push(text);
         }
         Ok(lines)
+    }
+}
+
+/// Where answers go: stdout as they come, or a file that is replaced whole once all are there.
+pub struct Output {
+    path: Option<PathBuf>,
+    held: String,
+}
+
+impl Output {
+    /// To a file, whose folder must be there before the work begins, or to stdout.
+    pub fn open(path: Option<PathBuf>) -> Result<Self> {
+        if let Some(folder) = path.as_deref().and_then(Path::parent).filter(|p| !p.as_os_str().is_empty()) {
+            fs_err::metadata(folder)?;
+        }
+        Ok(Output { path, held: String::new() })
+    }
+
+    /// More of them.
+    pub fn add(&mut self, text: &str) -> Result<()> {
+        if self.path.is_some() {
+            self.held.push_str(text);
+            return Ok(());
+        }
+        let mut out = stdout().lock();
+        out.write_all(text.as_bytes())?;
+        Ok(out.flush()?)
+    }
+
+    /// All are there.
+    pub fn end(self) -> Result<()> {
+        match self.path {
+            Some(path) => Ok(hearth_tokenizer::replace_file(&path, self.held.as_bytes())?),
+            None => Ok(()),
+        }
     }
 }

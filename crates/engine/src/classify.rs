@@ -75,7 +75,7 @@ impl Classifier {
     ) -> Result<Classified> {
         let inputs = frame_texts(&self.tokenizer, &self.framing, texts, self.max_tokens)?;
         let truncated = inputs.iter().filter(|input| input.cut > 0).count();
-        let mut scores = run_framed(&mut self.runner, &inputs, go_on)?;
+        let mut scores = run_framed(&mut self.runner, &inputs.iter().collect::<Vec<_>>(), go_on)?;
         scores.iter_mut().for_each(|logits| to_scores(logits, self.problem));
         Ok(Classified { scores, truncated })
     }
@@ -111,7 +111,7 @@ const PASS_TOKENS: usize = 2048;
 /// If an input doesn't fit the model, or the caller breaks off.
 pub fn run_framed(
     runner: &mut TaskRunner,
-    inputs: &[Framed],
+    inputs: &[&Framed],
     mut go_on: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<Vec<f32>>> {
     let most = PASS_TOKENS.min(runner.limits().0);
@@ -120,7 +120,7 @@ pub fn run_framed(
     while numbers.len() < inputs.len() {
         let rest = &inputs[numbers.len()..];
         let mut tokens = 0;
-        let fits = |input: &&Framed| {
+        let fits = |input: &&&Framed| {
             tokens += input.ids.len();
             tokens <= most
         };

@@ -53,8 +53,7 @@ pub struct Embedder {
     pooling: Pooling,
     normalize: bool,
     batch: usize,
-    /// Put before and after each text.
-    frame: (Vec<u32>, Vec<u32>),
+    framing: Framing,
     max_tokens: usize,
     notes: Vec<String>,
 }
@@ -88,8 +87,7 @@ impl Embedder {
         let EncoderFiles { path, encoder, source, tokenizer, rules, guessed, .. } = files;
         let place = path.display().to_string();
         let runner = EncoderRunner::new(encoder, source.as_ref(), options.weight_type)?;
-        let Framing { before, after } = Framing::of(&tokenizer);
-        let frame = (before, after);
+        let framing = Framing::of(&tokenizer);
         let config = runner.encoder().config();
         let (positions, vocab_size) = (config.max_positions, config.vocab_size);
         let note = guessed.then(|| {
@@ -101,7 +99,7 @@ impl Embedder {
         });
         check_vocabulary(&place, &tokenizer, vocab_size)?;
         let model = Model::Encoder(Box::new(runner));
-        let mut embedder = Self::assemble(model, tokenizer, frame, rules, positions, options);
+        let mut embedder = Self::assemble(model, tokenizer, framing, rules, positions, options);
         embedder.notes.extend(note);
         Ok(embedder)
     }
@@ -113,19 +111,20 @@ impl Embedder {
             return Err(EngineError::BadFile { path: path.to_owned(), problem: problem.to_owned() });
         }
         let Engine { runner, tokenizer, special, .. } = Engine::open(path)?;
-        let mut frame = frame(&tokenizer);
-        if frame.0.is_empty() {
-            frame.0.extend(special.prepend.or(special.start));
+        let (mut before, after) = frame(&tokenizer);
+        if before.is_empty() {
+            before.extend(special.prepend.or(special.start));
         }
+        let framing = Framing { before, after };
         let positions = runner.decoder().config().max_positions;
         let model = Model::Decoder(Box::new(runner));
-        Ok(Self::assemble(model, tokenizer, frame, rules, positions, options))
+        Ok(Self::assemble(model, tokenizer, framing, rules, positions, options))
     }
 
     fn assemble(
         model: Model,
         tokenizer: Tokenizer,
-        frame: (Vec<u32>, Vec<u32>),
+        framing: Framing,
         rules: PoolingRules,
         positions: usize,
         options: &EmbedOptions,
@@ -138,7 +137,17 @@ impl Embedder {
         let max_tokens = rules.max_tokens.unwrap_or(positions).min(positions);
         let normalize = options.normalize.unwrap_or(rules.normalize);
         let batch = options.batch.max(1);
-        Embedder { model, tokenizer, rules, pooling, normalize, batch, frame, max_tokens, notes: Vec::new() }
+        Embedder {
+            model,
+            tokenizer,
+            rules,
+            pooling,
+            normalize,
+            batch,
+            framing,
+            max_tokens,
+            notes: Vec::new(),
+        }
     }
 
     /// Length of a vector.
@@ -205,15 +214,12 @@ impl Embedder {
         } else {
             texts
         };
-        let (before, after) = &self.frame;
-        let room = self.max_tokens.saturating_sub(before.len() + after.len());
         let mut truncated = 0;
         let mut sequences = self.tokenizer.encode_batch(texts)?;
         for ids in &mut sequences {
-            truncated += usize::from(ids.len() > room);
-            ids.truncate(room);
-            ids.splice(0..0, before.iter().copied());
-            ids.extend(after);
+            let framed = self.framing.single(ids, self.max_tokens);
+            truncated += usize::from(framed.cut > 0);
+            *ids = framed.ids;
             if ids.is_empty() {
                 return Err(EngineError::EmptyPrompt);
             }

@@ -63,6 +63,7 @@ impl Tagger {
         go_on: impl FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Vec<Vec<usize>>> {
         let pieces = frame_words(&self.tokenizer, &self.framing, sentences, self.max_tokens)?;
+        let pieces: Vec<&[FramedWords]> = pieces.iter().map(Vec::as_slice).collect();
         tag_pieces(&mut self.runner, &pieces, go_on)
     }
 }
@@ -117,10 +118,10 @@ fn piece(framing: &Framing, ids: &[u32], rows: Vec<usize>) -> FramedWords {
 /// If an input doesn't fit the model, or the caller breaks off.
 pub fn tag_pieces(
     runner: &mut TaskRunner,
-    sentences: &[Vec<FramedWords>],
+    sentences: &[&[FramedWords]],
     go_on: impl FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Vec<Vec<usize>>> {
-    let inputs: Vec<Framed> = sentences.iter().flatten().map(|piece| piece.input.clone()).collect();
+    let inputs: Vec<&Framed> = sentences.iter().copied().flatten().map(|piece| &piece.input).collect();
     let outputs = runner.task().outputs();
     let mut numbers = run_framed(runner, &inputs, go_on)?.into_iter();
     let tags_of = |piece: &FramedWords, logits: Vec<f32>| -> Vec<usize> {

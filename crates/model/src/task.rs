@@ -5,7 +5,6 @@
 //! An encoder answers about a whole sequence from its pooler's vector of the first token (Devlin et al. 2019,
 //! section 3.2), a decoder from the last token's hidden state, which has seen all others.
 
-use crate::decoder::Decoder;
 use crate::encoder::{Encoder, EncoderConfig};
 use crate::error::ModelError;
 use crate::executor::{Init, Linear, ParamId, ParamSpec, Role};
@@ -34,45 +33,45 @@ impl Task {
     }
 }
 
-/// An architecture without weights.
-#[derive(Clone, Debug)]
+/// An architecture without weights, ready to be trained.
+#[derive(Debug)]
 pub enum Backbone {
     /// Every token sees all of its sequence.
-    Encoder(Encoder),
+    Encoder(TrainableEncoder),
     /// A token sees its sequence up to itself.
-    Decoder(Decoder),
+    Decoder(Trainable),
 }
 
 impl Backbone {
     /// C.
     pub fn hidden_size(&self) -> usize {
         match self {
-            Backbone::Encoder(encoder) => encoder.config().hidden_size,
-            Backbone::Decoder(decoder) => decoder.config().hidden_size,
+            Backbone::Encoder(model) => model.encoder().config().hidden_size,
+            Backbone::Decoder(model) => model.decoder().config().hidden_size,
         }
     }
 
     /// Most tokens of a sequence.
     pub fn max_positions(&self) -> usize {
         match self {
-            Backbone::Encoder(encoder) => encoder.config().max_positions,
-            Backbone::Decoder(decoder) => decoder.config().max_positions,
+            Backbone::Encoder(model) => model.encoder().config().max_positions,
+            Backbone::Decoder(model) => model.decoder().config().max_positions,
         }
     }
 
     /// V.
     pub fn vocab_size(&self) -> usize {
         match self {
-            Backbone::Encoder(encoder) => encoder.config().vocab_size,
-            Backbone::Decoder(decoder) => decoder.config().vocab_size,
+            Backbone::Encoder(model) => model.encoder().config().vocab_size,
+            Backbone::Decoder(model) => model.decoder().config().vocab_size,
         }
     }
 
     /// The parameters of the architecture alone.
     pub fn specs(&self) -> &[ParamSpec] {
         match self {
-            Backbone::Encoder(encoder) => encoder.specs(),
-            Backbone::Decoder(decoder) => decoder.specs(),
+            Backbone::Encoder(model) => model.encoder().specs(),
+            Backbone::Decoder(model) => model.decoder().specs(),
         }
     }
 
@@ -93,7 +92,7 @@ impl Backbone {
 /// An architecture with a head: its parameters are those of the architecture, followed by the head's.
 #[derive(Debug)]
 pub struct TaskModel {
-    backbone: Body,
+    backbone: Backbone,
     task: Task,
     head: Linear,
     specs: Vec<ParamSpec>,
@@ -101,12 +100,6 @@ pub struct TaskModel {
     pub dropout: f32,
     /// Which values: a new seed a step gives new masks, the same seed the same ones.
     pub dropout_seed: u64,
-}
-
-#[derive(Debug)]
-enum Body {
-    Encoder(TrainableEncoder, Backbone),
-    Decoder(Trainable, Backbone),
 }
 
 impl AsRef<[ParamSpec]> for TaskModel {
@@ -126,8 +119,9 @@ impl TaskModel {
             return Err(ModelError::Config { place: "task".into(), problem });
         }
         let backbone = match (backbone, task) {
-            (Backbone::Encoder(encoder), Task::Sequence(_)) if encoder.pooler().is_none() => {
-                Backbone::Encoder(Encoder::new(EncoderConfig { pooler: true, ..encoder.config().clone() })?)
+            (Backbone::Encoder(model), Task::Sequence(_)) if model.encoder().pooler().is_none() => {
+                let config = EncoderConfig { pooler: true, ..model.encoder().config().clone() };
+                Backbone::Encoder(TrainableEncoder::new(Encoder::new(config)?))
             }
             (other, _) => other,
         };
@@ -146,18 +140,12 @@ impl TaskModel {
         let weight = add(format!("{name}.weight"), &[outputs, inputs], Init::Normal(0.02), Role::Head);
         let bias = biased.then(|| add(format!("{name}.bias"), &[outputs], Init::Zeros, Role::Vector));
         let head = Linear { weight, bias, inputs, outputs, in_out: false };
-        let body = match &backbone {
-            Backbone::Encoder(encoder) => Body::Encoder(TrainableEncoder::new(encoder.clone()), backbone),
-            Backbone::Decoder(decoder) => Body::Decoder(Trainable::new(decoder.clone()), backbone),
-        };
-        Ok(TaskModel { backbone: body, task, head, specs, dropout: 0.0, dropout_seed: 0 })
+        Ok(TaskModel { backbone, task, head, specs, dropout: 0.0, dropout_seed: 0 })
     }
 
     /// The architecture under the head.
     pub fn backbone(&self) -> &Backbone {
-        match &self.backbone {
-            Body::Encoder(_, backbone) | Body::Decoder(_, backbone) => backbone,
-        }
+        &self.backbone
     }
 
     /// What is answered.
@@ -208,7 +196,7 @@ impl TaskModel {
     pub fn logits(&mut self, weights: &Weights, batch: &TokenBatch) -> Result<Tensor, ModelError> {
         let (dropout, seed) = (self.dropout, self.dropout_seed);
         let states = match &mut self.backbone {
-            Body::Encoder(encoder, _) => {
+            Backbone::Encoder(encoder) => {
                 (encoder.dropout, encoder.dropout_seed) = (dropout, seed);
                 let hidden = encoder.hidden(weights, batch)?;
                 match self.task {
@@ -216,7 +204,7 @@ impl TaskModel {
                     Task::Tokens(_) | Task::Span => hidden,
                 }
             }
-            Body::Decoder(decoder, _) => {
+            Backbone::Decoder(decoder) => {
                 // Decoders of today have no dropout; the GPTs that had it take it as in pretraining.
                 (decoder.dropout, decoder.dropout_seed) = (dropout, seed);
                 let hidden = decoder.hidden(weights, batch)?;

@@ -6,6 +6,7 @@ use crate::executor::ParamSpec;
 use crate::folder::read_json;
 use crate::folder_encoder::EncoderFolder;
 use crate::hf::encoder_config_to_json;
+use crate::tape::TrainableEncoder;
 use crate::task::{Backbone, Task, TaskModel};
 use crate::weights::{StoredType, Weights, encode, write_json, write_tensors};
 use hearth_tensor::Tensor;
@@ -50,18 +51,16 @@ pub struct TaskFolder {
     pub problem: Problem,
 }
 
-/// The classes of BERT with a head, by the task.
-const CLASSES: [(&str, &str); 3] = [
-    ("sequence", "BertForSequenceClassification"),
-    ("tokens", "BertForTokenClassification"),
-    ("span", "BertForQuestionAnswering"),
-];
+/// The classes of BERT with a head.
+const SEQUENCE: &str = "BertForSequenceClassification";
+const TOKENS: &str = "BertForTokenClassification";
+const SPAN: &str = "BertForQuestionAnswering";
 
 fn class_of(task: Task) -> &'static str {
     match task {
-        Task::Sequence(_) => CLASSES[0].1,
-        Task::Tokens(_) => CLASSES[1].1,
-        Task::Span => CLASSES[2].1,
+        Task::Sequence(_) => SEQUENCE,
+        Task::Tokens(_) => TOKENS,
+        Task::Span => SPAN,
     }
 }
 
@@ -74,7 +73,7 @@ pub fn adapt_folder(dir: &Path, task: Task, seed: u64) -> Result<(TaskModel, Wei
     let EncoderFolder { encoder, weights, .. } = EncoderFolder::open(dir)?;
     let named: HashMap<String, Tensor> =
         encoder.specs().iter().map(|s| s.name.clone()).zip(weights.tensors().iter().cloned()).collect();
-    let model = TaskModel::new(Backbone::Encoder(encoder), task)?;
+    let model = TaskModel::new(Backbone::Encoder(TrainableEncoder::new(encoder)), task)?;
     let weights = model.weights(|spec| named.get(&spec.name).cloned(), seed)?;
     Ok((model, weights))
 }
@@ -88,20 +87,19 @@ impl TaskFolder {
         let path = dir.join("config.json");
         let json = read_json(&path)?;
         let fail = |problem: String| ModelError::Config { place: path.display().to_string(), problem };
-        let class = json["architectures"][0].as_str().unwrap_or_default().to_owned();
-        if !CLASSES.iter().any(|(_, known)| *known == class) {
-            let known = CLASSES.map(|(_, class)| class).join(", ");
-            return Err(fail(format!(
-                "architectures is {class:?}, which has no head that runs here; {known} have\nhint: hearth \
-                 finetune puts one on a model"
-            )));
-        }
+        let class = json["architectures"][0].as_str().unwrap_or_default();
         let labels = labels_of(&json).map_err(&fail)?;
         let count = labels.len();
-        let task = match CLASSES.iter().find(|(_, known)| *known == class).map(|(task, _)| *task) {
-            Some("sequence") => Task::Sequence(count),
-            Some("tokens") => Task::Tokens(count),
-            _ => Task::Span,
+        let task = match class {
+            SEQUENCE => Task::Sequence(count),
+            TOKENS => Task::Tokens(count),
+            SPAN => Task::Span,
+            other => {
+                return Err(fail(format!(
+                    "architectures is {other:?}, which has no head that runs here; {SEQUENCE}, {TOKENS}, {SPAN} \
+                     have\nhint: hearth finetune puts one on a model"
+                )));
+            }
         };
         let problem = match json.get("problem_type").and_then(Value::as_str) {
             None if count == 1 => Problem::Regression,
@@ -114,7 +112,7 @@ impl TaskFolder {
         let EncoderFolder { encoder, weights, mut heads, .. } = EncoderFolder::open(dir)?;
         let mut named: HashMap<String, Tensor> =
             encoder.specs().iter().map(|s| s.name.clone()).zip(weights.tensors().iter().cloned()).collect();
-        let model = TaskModel::new(Backbone::Encoder(encoder), task)?;
+        let model = TaskModel::new(Backbone::Encoder(TrainableEncoder::new(encoder)), task)?;
         named.extend(heads.drain());
         let check = |spec: &ParamSpec| match named.get(&spec.name) {
             Some(tensor) if tensor.shape() == spec.shape => Ok(()),
@@ -160,6 +158,7 @@ pub fn save_task_folder(
         return Err(ModelError::Config { place: dir.display().to_string(), problem });
     };
     fs_err::create_dir_all(dir)?;
+    let encoder = encoder.encoder();
     let under_head = encoder.specs().len();
     let tensors: Vec<(String, &[usize], Vec<u8>)> = model
         .specs()

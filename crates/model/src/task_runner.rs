@@ -53,6 +53,7 @@ impl TaskRunner {
             let problem = "a decoder's head doesn't run yet".to_owned();
             return Err(ModelError::Config { place: "task".into(), problem });
         };
+        let encoder = encoder.encoder();
         let pooled = matches!(model.task(), Task::Sequence(_));
         Ok(TaskRunner {
             runner: EncoderRunner::new(encoder.clone(), weights, None)?,

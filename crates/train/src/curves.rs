@@ -39,12 +39,14 @@ pub fn draw(records: &[Record], path: &Path) -> Result<(), TrainError> {
             _ => None,
         })
         .collect();
-    let svg = render(&smooth(&steps), &looks, &floors).map_err(|problem| TrainError::Plot { problem })?;
+    let svg =
+        render(&smooth(&steps, POINTS), &looks, &floors).map_err(|problem| TrainError::Plot { problem })?;
     Ok(replace_file(path, svg.as_bytes())?)
 }
 
-fn smooth(steps: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let chunk = steps.len().div_ceil(POINTS);
+/// At most so many points, each a mean over its neighbours.
+pub(crate) fn smooth(steps: &[(f64, f64)], most: usize) -> Vec<(f64, f64)> {
+    let chunk = steps.len().div_ceil(most).max(1);
     let mean = |part: &[(f64, f64)]| {
         let n = part.len() as f64;
         (part.iter().map(|p| p.0).sum::<f64>() / n, part.iter().map(|p| p.1).sum::<f64>() / n)
@@ -124,7 +126,7 @@ mod tests {
         let steps: Vec<_> = (0..5000).map(|i| (f64::from(i), 8.0 - f64::from(i) / 1000.0)).collect();
         let floors = [("5-gram, all".to_owned(), 4.0), ("5-gram, some".to_owned(), 4.5)];
         let looks = [(0.0, 8.1), (2500.0, 5.6), (4999.0, 3.2)];
-        let svg = render(&smooth(&steps), &looks, &floors).expect("draws");
+        let svg = render(&smooth(&steps, POINTS), &looks, &floors).expect("draws");
         for label in ["training", "held out", "5-gram, all", "5-gram, some", "step"] {
             assert!(svg.contains(label), "no {label}");
         }

@@ -2,7 +2,7 @@
 
 use crate::failure::Usage;
 use crate::interrupt;
-use crate::lines::Lines;
+use crate::lines::{Lines, Output};
 use crate::model::resolve;
 use crate::terminal::Terminal;
 use anyhow::Result;
@@ -10,7 +10,6 @@ use hearth_engine::{Classifier, Problem, TextPair, highest};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -37,10 +36,7 @@ impl Classify {
     pub fn run(self, terminal: &Terminal) -> Result<()> {
         let mut classifier = Classifier::open(&resolve(&self.model, terminal)?)?;
         let mut input = Lines::open(&self.input)?;
-        let mut output: Box<dyn std::io::Write> = match &self.output {
-            Some(path) => Box::new(fs_err::File::create(path)?),
-            None => Box::new(std::io::stdout()),
-        };
+        let mut output = Output::open(self.output.clone())?;
         let (mut truncated, mut seconds) = (0, 0.0);
         let mut labels: BTreeMap<String, usize> = BTreeMap::new();
         loop {
@@ -70,10 +66,10 @@ impl Classify {
                 }
                 out.push('\n');
             }
-            output.write_all(out.as_bytes())?;
-            output.flush()?;
+            output.add(&out)?;
             terminal.live(&format!("classifying · {} texts", input.number()), 0, 0);
         }
+        output.end()?;
         let count = input.number();
         if truncated > 0 {
             let limit = classifier.max_tokens();

@@ -2,13 +2,12 @@
 
 use crate::failure::Usage;
 use crate::interrupt;
-use crate::lines::Lines;
+use crate::lines::{Lines, Output};
 use crate::model::resolve;
 use crate::terminal::Terminal;
 use anyhow::Result;
 use hearth_engine::Tagger;
 use serde_json::json;
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -45,10 +44,7 @@ impl Tag {
     pub fn run(self, terminal: &Terminal) -> Result<()> {
         let mut tagger = Tagger::open(&resolve(&self.model, terminal)?)?;
         let mut input = Lines::open(&self.input)?;
-        let mut output: Box<dyn Write> = match &self.output {
-            Some(path) => Box::new(fs_err::File::create(path)?),
-            None => Box::new(std::io::stdout()),
-        };
+        let mut output = Output::open(self.output.clone())?;
         let (mut sentences, mut words, mut seconds) = (0, 0, 0.0);
         let mut ready: Vec<Sentence> = Vec::new();
         let mut open = Sentence::default();
@@ -82,7 +78,7 @@ impl Tag {
                 let texts: Vec<&[String]> = ready.iter().map(|s| s.words.as_slice()).collect();
                 let tags = tagger.tag(&texts, |_| interrupt::go_on())?;
                 seconds += started.elapsed().as_secs_f64();
-                write_tagged(&mut output, &ready, &tags, tagger.labels())?;
+                output.add(&tagged(&ready, &tags, tagger.labels()))?;
                 sentences += ready.len();
                 words += ready.iter().map(|s| s.words.len()).sum::<usize>();
                 ready.clear();
@@ -92,6 +88,7 @@ impl Tag {
                 break;
             }
         }
+        output.end()?;
         let rate = if seconds > 0.0 { words as f64 / seconds } else { 0.0 };
         let json = json!({ "sentences": sentences, "words": words, "words_per_second": rate });
         terminal.result("", &json)
@@ -116,12 +113,8 @@ fn split_words(line: &str) -> Vec<String> {
     words
 }
 
-fn write_tagged(
-    output: &mut dyn Write,
-    sentences: &[Sentence],
-    tags: &[Vec<usize>],
-    labels: &[String],
-) -> Result<()> {
+/// The lines with their tags.
+fn tagged(sentences: &[Sentence], tags: &[Vec<usize>], labels: &[String]) -> String {
     let mut text = String::new();
     for (sentence, tags) in sentences.iter().zip(tags) {
         for (line, tag) in sentence.lines.iter().zip(tags) {
@@ -132,6 +125,5 @@ fn write_tagged(
         }
         text.push('\n');
     }
-    output.write_all(text.as_bytes())?;
-    Ok(output.flush()?)
+    text
 }

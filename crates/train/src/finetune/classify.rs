@@ -81,7 +81,15 @@ impl<'a> ClassifyLearner<'a> {
     }
 }
 
+impl AsRef<Metrics> for Judgement {
+    fn as_ref(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
 impl Learner for ClassifyLearner<'_> {
+    type Look = Judgement;
+
     fn specs(&self) -> &[ParamSpec] {
         self.model.specs()
     }
@@ -104,8 +112,8 @@ impl Learner for ClassifyLearner<'_> {
         loss(&logits, &targets(&chosen), &batch)
     }
 
-    fn look(&mut self, weights: &Weights) -> Result<Metrics, TrainError> {
-        Ok(judge(self.model, weights, self.problem, self.heldout)?.metrics)
+    fn look(&mut self, weights: &Weights) -> Result<Judgement, TrainError> {
+        judge(self.model, weights, self.problem, self.heldout)
     }
 }
 
@@ -140,7 +148,7 @@ pub fn judge(
     examples: &[Example],
 ) -> Result<Judgement, TrainError> {
     let mut runner = TaskRunner::new(model, weights)?;
-    let inputs: Vec<Framed> = examples.iter().map(|e| e.input.clone()).collect();
+    let inputs: Vec<&Framed> = examples.iter().map(|e| &e.input).collect();
     let mut scores = run_framed(&mut runner, &inputs, |_| ControlFlow::Continue(()))?;
     scores.iter_mut().for_each(|logits| to_scores(logits, problem));
     let answers: Vec<&Answer> = examples.iter().map(|e| &e.answer).collect();

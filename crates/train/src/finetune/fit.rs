@@ -13,6 +13,9 @@ use std::time::Instant;
 
 /// A task that is being learnt.
 pub trait Learner {
+    /// What a look at held-out examples gives: its metrics above all.
+    type Look: AsRef<Metrics>;
+
     /// The parameters that are trained, in the order of the weights.
     fn specs(&self) -> &[ParamSpec];
 
@@ -32,7 +35,7 @@ pub trait Learner {
     ///
     /// # Errors
     /// If an example doesn't fit the model.
-    fn look(&mut self, weights: &Weights) -> Result<Metrics, TrainError>;
+    fn look(&mut self, weights: &Weights) -> Result<Self::Look, TrainError>;
 }
 
 /// What a look at held-out examples gave, by the metrics' names.
@@ -89,8 +92,6 @@ pub struct Fitted {
     pub weights: Weights,
     /// Steps after which that was.
     pub best_step: u64,
-    /// What that look gave.
-    pub metrics: Metrics,
     /// All that happened.
     pub events: Vec<Event>,
     /// Examples learnt from, and their tokens.
@@ -101,17 +102,18 @@ pub struct Fitted {
     pub stopped: bool,
 }
 
-/// Trains `weights` and gives back those that were best on held-out examples by `metric`, of which more is better.
+/// Trains `weights` and gives back those that were best on held-out examples by `metric`, of which more is better, with
+/// the look at them.
 ///
 /// # Errors
 /// If the loss stops being a number, or the metric isn't one of the task's.
-pub fn fit(
-    learner: &mut dyn Learner,
+pub fn fit<L: Learner>(
+    learner: &mut L,
     mut weights: Weights,
     settings: &Settings,
     metric: &str,
     observer: &mut dyn Observer,
-) -> Result<Fitted, TrainError> {
+) -> Result<(Fitted, L::Look), TrainError> {
     let count = learner.examples();
     let steps = settings.steps(count);
     let mut optimizer = Optimizer::new(settings.optimizer(), learner.specs());
@@ -119,7 +121,7 @@ pub fn fit(
     let mut run = Run { events: Vec::new(), examples: 0, tokens: 0, seconds: 0.0 };
     let an_epoch = count.div_ceil(settings.batch).max(1) as u64;
     let between = (an_epoch / settings.looks as u64).max(1);
-    let mut best: Option<(f64, u64, Metrics, Weights)> = None;
+    let mut best: Option<(f64, u64, L::Look, Weights)> = None;
     let (mut worse, mut stopped) = (0, false);
     for step in 0..steps {
         let examples = order.next(settings.batch);
@@ -150,13 +152,14 @@ pub fn fit(
         let last = step + 1 == steps;
         stopped = observer.stop() && !last;
         if (step + 1).is_multiple_of(between) || last || stopped {
-            let metrics = learner.look(&weights)?;
-            let score = *metrics.get(metric).ok_or_else(|| unknown_metric(metric, &metrics))?;
+            let look = learner.look(&weights)?;
+            let metrics = look.as_ref();
+            let score = *metrics.get(metric).ok_or_else(|| unknown_metric(metric, metrics))?;
             let better = best.as_ref().is_none_or(|(best, ..)| score > *best);
             run.tell(Event::Look { step: step + 1, metrics: metrics.clone(), best: better }, observer);
             if better {
                 // A copy of what the next steps change; tensors share what they don't.
-                best = Some((score, step + 1, metrics, weights.clone()));
+                best = Some((score, step + 1, look, weights.clone()));
                 worse = 0;
             } else {
                 worse += 1;
@@ -171,9 +174,10 @@ pub fn fit(
             break;
         }
     }
-    let (_, best_step, metrics, weights) = best.expect("the last step is looked at");
+    let (_, best_step, look, weights) = best.expect("the last step is looked at");
     let Run { events, examples, tokens, seconds } = run;
-    Ok(Fitted { weights, best_step, metrics, events, seen: (examples, tokens), seconds, stopped })
+    let fitted = Fitted { weights, best_step, events, seen: (examples, tokens), seconds, stopped };
+    Ok((fitted, look))
 }
 
 fn unknown_metric(metric: &str, metrics: &Metrics) -> TrainError {

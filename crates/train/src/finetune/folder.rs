@@ -7,6 +7,9 @@ use crate::finetune::fit::{Event, Fitted, Metrics};
 use crate::finetune::report::{Report, Wrong};
 use crate::finetune::settings::Settings;
 use crate::metrics::classification::Confusion;
+use crate::prepare::source_file;
+use hearth_data::Holdout;
+use hearth_data::labelled::{Example, Loaded};
 use hearth_model::{Problem, StoredType, Task, TaskModel, save_task_folder};
 use hearth_tokenizer::{Tokenizer, replace_file};
 use serde_json::json;
@@ -33,6 +36,31 @@ pub struct Outcome {
     pub stopped: bool,
     /// Cheap models on the same examples, if they were asked for.
     pub baselines: Vec<Baseline>,
+}
+
+/// Examples, divided.
+pub(crate) struct Parts<X> {
+    /// The files that they came from.
+    pub(crate) sources: Vec<SourceFile>,
+    /// What is learnt from.
+    pub(crate) training: Vec<X>,
+    /// What is judged by.
+    pub(crate) heldout: Vec<X>,
+}
+
+/// Holds `heldout` out, or a share of `training` chosen by its hash.
+pub(crate) fn parts<X: Example>(
+    training: Loaded<X>,
+    heldout: Option<Loaded<X>>,
+    share: f64,
+) -> Result<Parts<X>, TrainError> {
+    let read = training.sources.iter().chain(heldout.iter().flat_map(|loaded| &loaded.sources));
+    let sources = read.map(|source| source_file(&source.file)).collect::<Result<_, _>>()?;
+    let (training, heldout) = match heldout {
+        Some(heldout) => (training.examples, heldout.examples),
+        None => training.hold_out(&Holdout::Hash { fraction: share, salt: "finetune".into() })?,
+    };
+    Ok(Parts { sources, training, heldout })
 }
 
 /// A run that is over, with all that its folder tells.

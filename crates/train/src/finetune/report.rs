@@ -1,5 +1,6 @@
 //! The page that tells how a run went: metrics, curves, confusion matrix, and what it got wrong.
 
+use crate::curves::smooth;
 use crate::error::TrainError;
 use crate::finetune::compare::Baseline;
 use crate::finetune::fit::{Event, Metrics};
@@ -44,6 +45,7 @@ const ERRORS_SHOWN: usize = 20;
 const CHARS_SHOWN: usize = 400;
 /// A larger matrix can't be read.
 const MOST_LABELS: usize = 30;
+const CURVE_POINTS: usize = 100;
 const CURVES: (u32, u32) = (720, 320);
 
 impl Report<'_> {
@@ -116,7 +118,7 @@ impl Report<'_> {
                 Event::Step { .. } => None,
             })
             .collect();
-        let losses = smooth(&losses);
+        let losses = smooth(&losses, CURVE_POINTS);
         let last = losses.iter().chain(&looks).map(|p| p.0).fold(1.0, f64::max);
         let highest = losses.iter().map(|p| p.1).fold(0.1, f64::max);
         let text = |e: &dyn std::fmt::Display| e.to_string();
@@ -157,15 +159,6 @@ fn step_loss(event: &Event) -> Option<(f64, f64)> {
         Event::Step { step, loss, .. } => Some((*step as f64, f64::from(*loss))),
         Event::Look { .. } => None,
     }
-}
-
-/// At most a hundred points, each a mean over its neighbours.
-fn smooth(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let mean = |part: &[(f64, f64)]| {
-        let n = part.len() as f64;
-        (part.iter().map(|p| p.0).sum::<f64>() / n, part.iter().map(|p| p.1).sum::<f64>() / n)
-    };
-    points.chunks(points.len().div_ceil(100).max(1)).map(mean).collect()
 }
 
 /// Squares as dark as the share of their row.

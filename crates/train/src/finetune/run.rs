@@ -1,15 +1,13 @@
 //! From labelled texts to the folder of a model that classifies, with its card and its report.
 
 use crate::error::TrainError;
-use crate::finetune::classify::{Answer, ClassifyLearner, Example, Judgement, judge};
+use crate::finetune::classify::{Answer, ClassifyLearner, Example, Judgement};
 use crate::finetune::compare::baselines;
 use crate::finetune::fit::{Observer, fit};
-use crate::finetune::folder::{Finished, Outcome};
+use crate::finetune::folder::{Finished, Outcome, Parts, parts};
 use crate::finetune::report::Wrong;
 use crate::finetune::settings::Settings;
 use crate::metrics::bootstrap::{Bootstrap, mean};
-use crate::prepare::source_file;
-use hearth_data::Holdout;
 use hearth_data::labelled::{ClassifyExample, Label, Loaded};
 use hearth_engine::{Framing, TextPair, frame_texts, highest};
 use hearth_model::{Problem, Task, adapt_folder};
@@ -31,12 +29,7 @@ pub fn finetune_classify(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
     settings.check()?;
-    let read = training.sources.iter().chain(heldout.iter().flat_map(|loaded| &loaded.sources));
-    let sources = read.map(|source| source_file(&source.file)).collect::<Result<Vec<_>, _>>()?;
-    let (training, heldout) = match heldout {
-        Some(heldout) => (training.examples, heldout.examples),
-        None => training.hold_out(&Holdout::Hash { fraction: settings.holdout, salt: "finetune".into() })?,
-    };
+    let Parts { sources, training, heldout } = parts(training, heldout, settings.holdout)?;
     let (labels, problem) = labels_of(&training)?;
     let tokenizer = Tokenizer::from_folder(model)?;
     let (mut network, weights) = adapt_folder(model, Task::Sequence(labels.len()), settings.seed)?;
@@ -73,8 +66,7 @@ pub fn finetune_classify(
     }
     let metric = ClassifyLearner::metric(problem);
     let mut learner = ClassifyLearner::new(&mut network, problem, &train_examples, &held_examples, settings);
-    let fitted = fit(&mut learner, weights, settings, metric, observer)?;
-    let mut judgement = judge(&network, &fitted.weights, problem, &held_examples)?;
+    let (fitted, mut judgement) = fit(&mut learner, weights, settings, metric, observer)?;
     add_interval(&mut judgement, &held_examples);
 
     Finished {

@@ -5,13 +5,11 @@ use crate::classical::hmm::HmmTagger;
 use crate::error::TrainError;
 use crate::finetune::compare::Baseline;
 use crate::finetune::fit::{Observer, fit};
-use crate::finetune::folder::{Finished, Outcome};
+use crate::finetune::folder::{Finished, Outcome, Parts, parts};
 use crate::finetune::report::Wrong;
 use crate::finetune::settings::Settings;
-use crate::finetune::tag::{Sentence, TagLearner, judge_tags};
+use crate::finetune::tag::{Sentence, TagLearner};
 use crate::metrics::spans::span_counts;
-use crate::prepare::source_file;
-use hearth_data::Holdout;
 use hearth_data::labelled::{Loaded, TagExample};
 use hearth_engine::{Framing, frame_words};
 use hearth_model::{Problem, Task, adapt_folder};
@@ -35,12 +33,7 @@ pub fn finetune_tag(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
     settings.check()?;
-    let read = training.sources.iter().chain(heldout.iter().flat_map(|loaded| &loaded.sources));
-    let sources = read.map(|source| source_file(&source.file)).collect::<Result<Vec<_>, _>>()?;
-    let (training, heldout) = match heldout {
-        Some(heldout) => (training.examples, heldout.examples),
-        None => training.hold_out(&Holdout::Hash { fraction: settings.holdout, salt: "finetune".into() })?,
-    };
+    let Parts { sources, training, heldout } = parts(training, heldout, settings.holdout)?;
     let labels: BTreeSet<&String> = training.iter().flat_map(|e| &e.tags).collect();
     let labels: Vec<String> = labels.into_iter().cloned().collect();
     let tokenizer = Tokenizer::from_folder(model)?;
@@ -72,8 +65,7 @@ pub fn finetune_tag(
     let metric = TagLearner::metric(&labels);
     let mut learner =
         TagLearner::new(&mut network, &labels, &train_sentences, &held_sentences, &gold, settings);
-    let fitted = fit(&mut learner, weights, settings, metric, observer)?;
-    let judgement = judge_tags(&network, &fitted.weights, &labels, &held_sentences, &gold)?;
+    let (fitted, judgement) = fit(&mut learner, weights, settings, metric, observer)?;
     Finished {
         task: ("tag", "Tagging"),
         settings,

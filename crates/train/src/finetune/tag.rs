@@ -5,7 +5,7 @@ use crate::finetune::fit::{Learner, Metrics};
 use crate::finetune::loss::{Targets, loss};
 use crate::finetune::settings::Settings;
 use crate::metrics::classification::classification;
-use crate::metrics::spans::{SpanCounts, span_counts};
+use crate::metrics::spans::span_counts;
 use hearth_engine::{FramedWords, tag_pieces};
 use hearth_kernel::loss::IGNORED;
 use hearth_model::executor::ParamSpec;
@@ -39,8 +39,6 @@ pub struct TagLearner<'a> {
 pub struct TagJudgement {
     /// By name.
     pub metrics: Metrics,
-    /// Spans of each type.
-    pub spans: SpanCounts,
     /// The model's tags.
     pub tags: Vec<Vec<usize>>,
 }
@@ -76,7 +74,15 @@ impl<'a> TagLearner<'a> {
     }
 }
 
+impl AsRef<Metrics> for TagJudgement {
+    fn as_ref(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
 impl Learner for TagLearner<'_> {
+    type Look = TagJudgement;
+
     fn specs(&self) -> &[ParamSpec] {
         self.model.specs()
     }
@@ -99,8 +105,8 @@ impl Learner for TagLearner<'_> {
         loss(&logits, &Targets::Classes(targets), &batch)
     }
 
-    fn look(&mut self, weights: &Weights) -> Result<Metrics, TrainError> {
-        Ok(judge_tags(self.model, weights, self.labels, self.heldout, self.gold)?.metrics)
+    fn look(&mut self, weights: &Weights) -> Result<TagJudgement, TrainError> {
+        judge_tags(self.model, weights, self.labels, self.heldout, self.gold)
     }
 }
 
@@ -116,7 +122,7 @@ pub fn judge_tags(
     gold: &[Vec<String>],
 ) -> Result<TagJudgement, TrainError> {
     let mut runner = TaskRunner::new(model, weights)?;
-    let pieces: Vec<Vec<FramedWords>> = sentences.iter().map(|s| s.pieces.clone()).collect();
+    let pieces: Vec<&[FramedWords]> = sentences.iter().map(|s| s.pieces.as_slice()).collect();
     let tags = tag_pieces(&mut runner, &pieces, |_| ControlFlow::Continue(()))?;
     let names: Vec<Vec<&str>> =
         tags.iter().map(|tags| tags.iter().map(|&tag| labels[tag].as_str()).collect()).collect();
@@ -136,5 +142,5 @@ pub fn judge_tags(
         ("span_recall", average.recall),
     ];
     let metrics = metrics.map(|(name, value)| (name.to_owned(), value)).into();
-    Ok(TagJudgement { metrics, spans, tags })
+    Ok(TagJudgement { metrics, tags })
 }

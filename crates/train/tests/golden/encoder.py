@@ -14,8 +14,22 @@ LENGTHS, VOCAB, WIDTH = (24, 13), 97, 48
 SECOND_TEXTS = (10, 7)
 
 
-def build() -> BertModel:
+def randomize(model: torch.nn.Module, seed: int) -> torch.nn.Module:
     """Matrices N(0, 0.2), biases N(0, 0.1), norm gains N(1, 0.1), so that a missing term shows."""
+    model = model.float().eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() >= 2:
+                parameter.copy_(0.2 * noise)
+            else:
+                parameter.copy_(0.1 * noise + (0.0 if name.endswith("bias") else 1.0))
+    return model
+
+
+def build() -> BertModel:
+    """Two blocks with random weights."""
     config = BertConfig(
         vocab_size=VOCAB,
         hidden_size=WIDTH,
@@ -27,16 +41,7 @@ def build() -> BertModel:
         attention_probs_dropout_prob=0.0,
         attn_implementation="eager",
     )
-    model = BertModel(config).float().eval()
-    generator = torch.Generator().manual_seed(4321)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() >= 2:
-                parameter.copy_(0.2 * noise)
-            else:
-                parameter.copy_(0.1 * noise + (0.0 if name.endswith("bias") else 1.0))
-    return model
+    return randomize(BertModel(config), 4321)
 
 
 def write(folder: Path) -> None:

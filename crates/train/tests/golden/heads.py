@@ -14,6 +14,8 @@ from transformers import (
     BertForTokenClassification,
 )
 
+from encoder import randomize
+
 LENGTHS, VOCAB, WIDTH = (9, 5, 7), 31, 16
 
 TASKS = {
@@ -26,7 +28,7 @@ TASKS = {
 
 
 def build(kind: type, settings: dict) -> torch.nn.Module:
-    """Matrices N(0, 0.2), biases N(0, 0.1), norm gains N(1, 0.1), so that a missing term shows."""
+    """One block and a head with random weights."""
     config = BertConfig(
         vocab_size=VOCAB,
         hidden_size=WIDTH,
@@ -39,16 +41,7 @@ def build(kind: type, settings: dict) -> torch.nn.Module:
         attn_implementation="eager",
         **settings,
     )
-    model = kind(config).float().eval()
-    generator = torch.Generator().manual_seed(2468)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() >= 2:
-                parameter.copy_(0.2 * noise)
-            else:
-                parameter.copy_(0.1 * noise + (1.0 if "LayerNorm.weight" in name else 0.0))
-    return model
+    return randomize(kind(config), 2468)
 
 
 def write(name: str, folder: Path) -> None:

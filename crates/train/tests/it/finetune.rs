@@ -3,6 +3,7 @@
 use hearth_data::labelled::{ReadOptions, read_classify, read_tag};
 use hearth_engine::{Classifier, Problem, Tagger, TextPair};
 use hearth_kernel::activation::Activation;
+use hearth_model::tape::TrainableEncoder;
 use hearth_model::{
     Backbone, Encoder, EncoderConfig, StoredType, Task, TaskModel, Weights, save_task_folder,
 };
@@ -37,7 +38,8 @@ fn pretrained(dir: &Path) -> PathBuf {
     };
     let folder = dir.join("encoder");
     let encoder = Encoder::new(config).expect("valid");
-    let model = TaskModel::new(Backbone::Encoder(encoder), Task::Sequence(2)).expect("a head");
+    let model =
+        TaskModel::new(Backbone::Encoder(TrainableEncoder::new(encoder)), Task::Sequence(2)).expect("a head");
     let mut weights = Weights::init(&model, 3, false);
     // Larger than the usual start, or two blocks of so little width learn nothing for long.
     let matrices = weights.tensors_mut().iter_mut().filter(|t| t.shape().len() == 2);
