@@ -10,9 +10,9 @@ use crate::metrics::classification::Confusion;
 use crate::prepare::source_file;
 use hearth_data::Holdout;
 use hearth_data::labelled::{Example, Loaded};
-use hearth_model::{Problem, StoredType, Task, TaskModel, save_task_folder};
+use hearth_model::{ModelError, Weights};
 use hearth_tokenizer::{Tokenizer, replace_file};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::path::Path;
 
 /// What a run came to.
@@ -20,7 +20,7 @@ use std::path::Path;
 pub struct Outcome {
     /// Of the best weights, on the held-out examples.
     pub metrics: Metrics,
-    /// The labels, in the order of the head's numbers.
+    /// The labels, in the order of the head's numbers; none for a task without labels.
     pub labels: Vec<String>,
     /// Examples learnt from and held out.
     pub examples: (usize, usize),
@@ -70,14 +70,16 @@ pub(crate) struct Finished<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) sources: &'a [SourceFile],
     pub(crate) labels: Vec<String>,
-    pub(crate) problem: Problem,
+    /// What the card says of this task alone.
+    pub(crate) about: Map<String, Value>,
     pub(crate) examples: (usize, usize),
     pub(crate) cut: usize,
     pub(crate) fitted: Fitted,
     pub(crate) metrics: Metrics,
     /// The metric that chose the weights.
     pub(crate) metric: &'static str,
-    pub(crate) model: &'a TaskModel,
+    /// Writes the weights and `config.json`, the latter last.
+    pub(crate) save: &'a dyn Fn(&Path, &Weights) -> Result<(), ModelError>,
     pub(crate) tokenizer: &'a Tokenizer,
     /// Most tokens of an example.
     pub(crate) limit: usize,
@@ -106,8 +108,7 @@ impl Finished<'_> {
         replace_file(&out.join("report.html"), report.html()?.as_bytes())?;
         let card = serde_json::to_string_pretty(&self.card()).map_err(std::io::Error::from)?;
         replace_file(&out.join("hearth.json"), (card + "\n").as_bytes())?;
-        let weights = &self.fitted.weights;
-        save_task_folder(out, self.model, weights, &self.labels, self.problem, StoredType::F32)?;
+        (self.save)(out, &self.fitted.weights)?;
         let Fitted { best_step, seconds, seen, stopped, .. } = self.fitted;
         let Finished { metrics, labels, examples, cut, baselines, .. } = self;
         Ok(Outcome { metrics, labels, examples, cut, best_step, seconds, seen, stopped, baselines })
@@ -123,7 +124,6 @@ impl Finished<'_> {
                 "heldout_examples": self.examples.1,
                 "cut": self.cut,
             },
-            "labels": self.labels,
             "settings": self.settings,
             "seed": self.settings.seed,
             "training": {
@@ -136,8 +136,11 @@ impl Finished<'_> {
             },
             "metrics": self.metrics,
         });
-        if let Task::Sequence(_) = self.model.task() {
-            card["problem"] = json!(self.problem.name());
+        if !self.labels.is_empty() {
+            card["labels"] = json!(self.labels);
+        }
+        for (name, value) in &self.about {
+            card[name] = value.clone();
         }
         if !self.baselines.is_empty() {
             card["baselines"] = json!(self.baselines);

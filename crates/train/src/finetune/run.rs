@@ -10,8 +10,9 @@ use crate::finetune::settings::Settings;
 use crate::metrics::bootstrap::{Bootstrap, mean};
 use hearth_data::labelled::{ClassifyExample, Label, Loaded};
 use hearth_engine::{Framing, TextPair, frame_texts, highest};
-use hearth_model::{Problem, Task, adapt_folder};
+use hearth_model::{Problem, StoredType, Task, Weights, adapt_folder, save_task_folder};
 use hearth_tokenizer::Tokenizer;
+use serde_json::Map;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -69,20 +70,23 @@ pub fn finetune_classify(
     let (fitted, mut judgement) = fit(&mut learner, weights, settings, metric, observer)?;
     add_interval(&mut judgement, &held_examples);
 
+    let save = |out: &Path, weights: &Weights| {
+        save_task_folder(out, &network, weights, &labels, problem, StoredType::F32)
+    };
     Finished {
         task: ("classify", "Classification"),
         settings,
         sources: &sources,
-        problem,
+        about: Map::from_iter([("problem".to_owned(), problem.name().into())]),
         examples: (train_examples.len(), held_examples.len()),
         cut,
         metric,
         wrong: wrong(&heldout, &judgement, &held_examples, &labels),
         metrics: judgement.metrics,
         confusion: judgement.confusion,
-        labels,
+        labels: labels.clone(),
         fitted,
-        model: &network,
+        save: &save,
         tokenizer: &tokenizer,
         limit,
         baselines: cheap,

@@ -12,8 +12,9 @@ use crate::finetune::tag::{Sentence, TagLearner};
 use crate::metrics::spans::span_counts;
 use hearth_data::labelled::{Loaded, TagExample};
 use hearth_engine::{Framing, frame_words};
-use hearth_model::{Problem, Task, adapt_folder};
+use hearth_model::{Problem, StoredType, Task, Weights, adapt_folder, save_task_folder};
 use hearth_tokenizer::Tokenizer;
+use serde_json::Map;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -66,20 +67,23 @@ pub fn finetune_tag(
     let mut learner =
         TagLearner::new(&mut network, &labels, &train_sentences, &held_sentences, &gold, settings);
     let (fitted, judgement) = fit(&mut learner, weights, settings, metric, observer)?;
+    let save = |out: &Path, weights: &Weights| {
+        save_task_folder(out, &network, weights, &labels, Problem::SingleLabel, StoredType::F32)
+    };
     Finished {
         task: ("tag", "Tagging"),
         settings,
         sources: &sources,
-        problem: Problem::SingleLabel,
+        about: Map::new(),
         examples: (training.len(), heldout.len()),
         cut: 0,
         metric,
         wrong: wrong(&heldout, &judgement.tags, &labels),
         metrics: judgement.metrics,
         confusion: None,
-        labels,
+        labels: labels.clone(),
         fitted,
-        model: &network,
+        save: &save,
         tokenizer: &tokenizer,
         limit,
         baselines: cheap,
