@@ -1,5 +1,6 @@
 //! Values kept in 16 bits: half the memory, widened to `f32` when they are used.
 
+use crate::error::TensorError;
 use crate::tensor::Tensor;
 use hearth_kernel::convert::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 use hearth_kernel::{Buffer, bf16, f16};
@@ -53,6 +54,28 @@ impl HalfTensor {
             Storage::Bf16(x) => bf16_to_f32(x, y),
             Storage::F16(x) => f16_to_f32(x, y),
         })
+    }
+
+    /// The rows `ids` of a table [V, C] as `f32`, exactly: [N, C].
+    ///
+    /// # Errors
+    /// If it isn't of two dimensions, or an id lies outside it.
+    pub fn rows(&self, ids: &[u32]) -> Result<Tensor, TensorError> {
+        let &[rows, cols] = &self.shape[..] else {
+            return Err(TensorError::shape("rows", "a table [V, C]", &[&self.shape]));
+        };
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
+            return Err(TensorError::range("rows", "id", i64::from(*id), rows));
+        }
+        Ok(Tensor::filled(&[ids.len(), cols], |y| {
+            for (&id, y) in ids.iter().zip(y.chunks_exact_mut(cols.max(1))) {
+                let row = id as usize * cols..(id as usize + 1) * cols;
+                match &self.storage {
+                    Storage::Bf16(x) => bf16_to_f32(&x[row], y),
+                    Storage::F16(x) => f16_to_f32(&x[row], y),
+                }
+            }
+        }))
     }
 
     /// Which 16 bits.

@@ -149,7 +149,8 @@ pub fn linear_cross_entropy(
     let mut losses = Buffer::scratch(rows);
     let mut logits = Buffer::scratch(chunk.min(rows) * classes);
     let mut dhidden = differentiate.then(|| Buffer::scratch(rows * cols));
-    let mut dweight = differentiate.then(|| Buffer::zeros(classes * cols));
+    // A frozen head has no gradient, which would be as large as the head.
+    let mut dweight = recording(&[weight]).then(|| Buffer::zeros(classes * cols));
     let w = Mat::new(weight.data(), classes, cols);
     for start in (0..rows).step_by(chunk) {
         let part: Range<usize> = start..(start + chunk).min(rows);
@@ -162,7 +163,7 @@ pub fn linear_cross_entropy(
             gemm(h, w.t(), MatMut::new(logits, n, classes), Write::Overwrite);
         });
         let (targets, losses) = (&targets[part.clone()], &mut losses[part.clone()]);
-        let (Some(dhidden), Some(dweight)) = (&mut dhidden, &mut dweight) else {
+        let Some(dhidden) = &mut dhidden else {
             cross_entropy_forward(logits, classes, targets, &kernel, losses);
             continue;
         };
@@ -175,9 +176,11 @@ pub fn linear_cross_entropy(
         operation("head, input's gradient", detail, work, || {
             gemm(d, w, MatMut::new(dh, n, cols), Write::Overwrite);
         });
-        operation("head, weight's gradient", detail, work, || {
-            gemm(d.t(), h, MatMut::new(dweight, classes, cols), Write::Accumulate);
-        });
+        if let Some(dweight) = &mut dweight {
+            operation("head, weight's gradient", detail, work, || {
+                gemm(d.t(), h, MatMut::new(dweight, classes, cols), Write::Accumulate);
+            });
+        }
     }
     let sum = losses.iter().map(|&l| f64::from(l)).sum();
     let loss = record(mean_of(sum, count), &[hidden, weight], move |dy, grads| {
@@ -185,7 +188,7 @@ pub fn linear_cross_entropy(
         for (i, (gradient, shape)) in
             [(dhidden, [rows, cols]), (dweight, [classes, cols])].into_iter().enumerate()
         {
-            let mut gradient = gradient.expect("computed whenever it is recorded");
+            let Some(mut gradient) = gradient else { continue };
             if factor != 1.0 {
                 scale(&mut gradient, factor);
             }

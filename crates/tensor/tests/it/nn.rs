@@ -5,7 +5,7 @@ use hearth_kernel::activation::Activation;
 use hearth_kernel::attention::{Span, spans_causal, spans_full, spans_segments};
 use hearth_kernel::rope::RopeTable;
 use hearth_tensor::nn::{self, CrossEntropyOptions};
-use hearth_tensor::{Tensor, no_grad};
+use hearth_tensor::{HalfTensor, HalfType, Tensor, no_grad};
 use std::slice::from_ref;
 use std::sync::Arc;
 
@@ -22,6 +22,49 @@ fn linear_layers_have_the_gradients_of_their_definition() {
             nn::linear(&t[0], &t[1], Some(&t[2]), Some(kind))
         });
     }
+}
+
+#[test]
+fn low_rank_updates_have_the_gradients_of_their_definition() {
+    let operands = [randn(&[2, 3, 4], 1), randn(&[2, 3, 5], 2), randn(&[2, 5], 3), randn(&[4, 2], 4)];
+    check(&operands, |t| nn::add_low_rank(t[0].scale(1.0), &t[1], &t[2], &t[3], 0.5));
+}
+
+#[test]
+fn a_frozen_weight_changes_no_gradient_but_its_own() {
+    let (x, w, b) = (randn(&[6, 5], 1), randn(&[4, 5], 2), randn(&[4], 3));
+    let gradients = |layer: &dyn Fn(&Tensor, &Tensor) -> Tensor| {
+        let (x, b) = (x.parameter(), b.parameter());
+        layer(&x, &b).backward_from(randn(&[6, 4], 4)).unwrap();
+        [x.grad().unwrap(), b.grad().unwrap()].map(|t| t.data().to_vec())
+    };
+    // In 16 bits exactly.
+    let half = HalfTensor::new(&w, HalfType::Bf16);
+    let w = half.to_f32();
+    let kind = Some(Activation::Tanh);
+    let trained = gradients(&|x, b| nn::linear(x, &w.parameter(), Some(b), kind).unwrap());
+    assert_eq!(gradients(&|x, b| nn::linear(x, &w, Some(b), kind).unwrap()), trained);
+    assert_eq!(gradients(&|x, b| nn::linear_half(x, &half, Some(b), kind, false).unwrap()), trained);
+
+    let head = |w: &Tensor| {
+        let x = x.parameter();
+        let out =
+            nn::linear_cross_entropy(&x, w, &[0, 3, -1, 1, 2, 2], &CrossEntropyOptions::default()).unwrap();
+        out.loss.backward().unwrap();
+        (out.loss.item().unwrap(), x.grad().unwrap().data().to_vec(), w.grad().is_some())
+    };
+    let (frozen, trained) = (head(&w), head(&w.parameter()));
+    assert_eq!((frozen.0, frozen.1), (trained.0, trained.1));
+    assert_eq!((frozen.2, trained.2), (false, true));
+}
+
+#[test]
+fn rows_of_a_table_in_half_precision() {
+    let table = randn(&[5, 3], 1);
+    let half = HalfTensor::new(&table, HalfType::F16);
+    let expect = nn::embedding(&half.to_f32(), &[4, 0, 4]).unwrap();
+    assert_eq!(half.rows(&[4, 0, 4]).unwrap().data(), expect.data());
+    assert_eq!(half.rows(&[5]).unwrap_err().to_string(), "rows: id 5 is out of range for 5");
 }
 
 #[test]
