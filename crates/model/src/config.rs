@@ -52,7 +52,7 @@ impl Family {
     }
 
     /// Whether linear weights are stored [in, out] (GPT's `Conv1D`) instead of [out, in].
-    pub(crate) fn stores_in_out(self) -> bool {
+    pub fn stores_in_out(self) -> bool {
         matches!(self, Family::Gpt1 | Family::Gpt2)
     }
 

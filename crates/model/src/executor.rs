@@ -5,7 +5,7 @@ use crate::error::ModelError;
 use hearth_kernel::activation::Activation;
 
 /// A parameter: an index into a description's [`ParamSpec`]s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ParamId(pub(crate) usize);
 
 impl ParamId {

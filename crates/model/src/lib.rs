@@ -8,6 +8,7 @@
 //! Shape letters: B batch, T time, N = B·T rows, C hidden size, V vocabulary, H heads, D head size.
 #![forbid(unsafe_code)]
 
+mod adapter;
 pub mod config;
 pub mod decoder;
 pub mod encoder;
@@ -19,6 +20,7 @@ mod folder_encoder;
 pub mod gguf;
 pub mod hf;
 mod layers;
+mod lora;
 mod plan;
 mod rope_scaling;
 pub mod runner;
@@ -29,6 +31,7 @@ mod task_folder;
 mod task_runner;
 pub mod weights;
 
+pub use adapter::{Adapter, AdapterOf, save_adapter};
 pub use config::{DecoderConfig, Family};
 pub use decoder::Decoder;
 pub use encoder::{Encoder, EncoderConfig};
@@ -37,6 +40,7 @@ pub use error::ModelError;
 pub use folder::FolderModel;
 pub use folder_encoder::EncoderFolder;
 pub use hearth_kernel::attention::CacheType;
+pub use lora::{Lora, LoraConfig, LowRank, block_of};
 pub use rope_scaling::RopeScaling;
 pub use runner::{Feed, Logits, Runner, Sequence};
 pub use task::{Backbone, Task, TaskModel};

@@ -4,6 +4,7 @@ use crate::decoder::Decoder;
 use crate::encoder::Encoder;
 use crate::error::ModelError;
 use crate::executor::{Executor, Linear, Norm, ParamId, Qkv};
+use crate::lora::Lora;
 use crate::weights::Weights;
 use hearth_kernel::activation::Activation;
 use hearth_kernel::attention::{Span, spans_causal, spans_segments};
@@ -129,6 +130,8 @@ pub struct Trainable {
     pub dropout: f32,
     /// Which values: a new seed a step gives new masks, the same seed the same ones.
     pub dropout_seed: u64,
+    /// Updates of low rank, whose parameters follow the decoder's.
+    pub lora: Option<Lora>,
 }
 
 impl Trainable {
@@ -144,7 +147,7 @@ impl Trainable {
             let local = config.sliding.map_or_else(|| global.clone(), |_| table(true));
             [global, local]
         });
-        Trainable { decoder, rope, dropout: 0.0, dropout_seed: 0 }
+        Trainable { decoder, rope, dropout: 0.0, dropout_seed: 0, lora: None }
     }
 
     /// The description.
@@ -166,6 +169,7 @@ impl Trainable {
             dropout: self.dropout,
             dropout_seed: self.dropout_seed,
             dropouts: 0,
+            lora: self.lora.as_ref(),
         };
         self.decoder.hidden(&mut tape)
     }
@@ -173,7 +177,7 @@ impl Trainable {
     /// Logits, [N, V].
     pub fn logits(&self, weights: &Weights, batch: &TokenBatch) -> Result<Tensor, ModelError> {
         let hidden = self.hidden(weights, batch)?;
-        Ok(nn::linear(&hidden, weights.get(self.decoder.head().weight), None, None)?)
+        Ok(nn::linear(&hidden, &weights.widened(self.decoder.head().weight), None, None)?)
     }
 
     /// Mean cross-entropy over the targets that aren't -1; the logits of the whole batch never exist.
@@ -185,8 +189,8 @@ impl Trainable {
         options: &nn::CrossEntropyOptions,
     ) -> Result<nn::LossOutput, ModelError> {
         let hidden = self.hidden(weights, batch)?;
-        let head = weights.get(self.decoder.head().weight);
-        Ok(nn::linear_cross_entropy(&hidden, head, targets, options)?)
+        let head = weights.widened(self.decoder.head().weight);
+        Ok(nn::linear_cross_entropy(&hidden, &head, targets, options)?)
     }
 }
 
@@ -198,12 +202,14 @@ pub struct TrainableEncoder {
     pub dropout: f32,
     /// Which values: a new seed a step gives new masks, the same seed the same ones.
     pub dropout_seed: u64,
+    /// Updates of low rank, whose parameters follow the model's.
+    pub lora: Option<Lora>,
 }
 
 impl TrainableEncoder {
     /// Prepares `encoder` for training, without dropout.
     pub fn new(encoder: Encoder) -> Self {
-        TrainableEncoder { encoder, dropout: 0.0, dropout_seed: 0 }
+        TrainableEncoder { encoder, dropout: 0.0, dropout_seed: 0, lora: None }
     }
 
     /// The description.
@@ -230,6 +236,7 @@ impl TrainableEncoder {
             dropout: self.dropout,
             dropout_seed: self.dropout_seed,
             dropouts: 0,
+            lora: self.lora.as_ref(),
         };
         self.encoder.hidden(&mut tape)
     }
@@ -249,9 +256,31 @@ impl TrainableEncoder {
             return Err(ModelError::Config { place: "encoder".into(), problem });
         };
         let first = nn::embedding(hidden, &batch.first_rows())?;
-        let bias = pooler.bias.map(|b| weights.get(b));
-        Ok(nn::linear(&first, weights.get(pooler.weight), bias, Some(Activation::Tanh))?)
+        adapted(weights, self.lora.as_ref(), &first, pooler, Some(Activation::Tanh))
     }
+}
+
+/// A linear layer with the update that it may have.
+fn adapted(
+    weights: &Weights,
+    lora: Option<&Lora>,
+    x: &Tensor,
+    layer: &Linear,
+    activation: Option<Activation>,
+) -> Result<Tensor, ModelError> {
+    let bias = layer.bias.map(|b| weights.get(b));
+    let product = |activation| match weights.half(layer.weight) {
+        Some(weight) => nn::linear_half(x, weight, bias, activation, layer.in_out),
+        None if layer.in_out => nn::linear_in_out(x, weights.get(layer.weight), bias, activation),
+        None => nn::linear(x, weights.get(layer.weight), bias, activation),
+    };
+    let Some(update) = lora.and_then(|lora| lora.of(layer.weight)) else { return Ok(product(activation)?) };
+    let (a, b) = (weights.get(update.a), weights.get(update.b));
+    let y = nn::add_low_rank(product(None)?, x, a, b, update.scale)?;
+    Ok(match activation {
+        Some(kind) => nn::activation(&y, kind),
+        None => y,
+    })
 }
 
 struct Tape<'a> {
@@ -265,6 +294,7 @@ struct Tape<'a> {
     dropout: f32,
     dropout_seed: u64,
     dropouts: u64,
+    lora: Option<&'a Lora>,
 }
 
 impl Tape<'_> {
@@ -272,6 +302,14 @@ impl Tape<'_> {
     fn heads(&self, x: &Tensor) -> Result<Tensor, ModelError> {
         let (b, t, d) = (self.batch.batch(), self.batch.time(), self.head_dim);
         Ok(x.reshape(&[b, t, x.len() / (b * t * d).max(1), d])?)
+    }
+
+    /// Rows of a table.
+    fn rows_of(&self, table: ParamId, ids: &[u32]) -> Result<Tensor, ModelError> {
+        Ok(match self.weights.half(table) {
+            Some(table) => table.rows(ids)?,
+            None => nn::embedding(self.weights.get(table), ids)?,
+        })
     }
 
     fn window_of(&self, layer: usize) -> Option<usize> {
@@ -289,12 +327,12 @@ impl Executor for Tape<'_> {
     type Value = Tensor;
 
     fn embed_tokens(&mut self, table: ParamId, _width: usize, scale: f32) -> Result<Tensor, ModelError> {
-        let rows = nn::embedding(self.weights.get(table), &self.batch.tokens)?;
+        let rows = self.rows_of(table, &self.batch.tokens)?;
         Ok(if scale == 1.0 { rows } else { rows.scale(scale) })
     }
 
     fn embed_positions(&mut self, table: ParamId, _width: usize) -> Result<Tensor, ModelError> {
-        Ok(nn::embedding(self.weights.get(table), &self.batch.positions)?)
+        self.rows_of(table, &self.batch.positions)
     }
 
     fn embed_types(&mut self, table: ParamId, _width: usize) -> Result<Tensor, ModelError> {
@@ -306,7 +344,7 @@ impl Executor for Tape<'_> {
                 &first
             }
         };
-        Ok(nn::embedding(self.weights.get(table), types)?)
+        self.rows_of(table, types)
     }
 
     fn linear(
@@ -315,12 +353,7 @@ impl Executor for Tape<'_> {
         layer: &Linear,
         activation: Option<Activation>,
     ) -> Result<Tensor, ModelError> {
-        let (weight, bias) = (self.weights.get(layer.weight), layer.bias.map(|b| self.weights.get(b)));
-        Ok(if layer.in_out {
-            nn::linear_in_out(x, weight, bias, activation)?
-        } else {
-            nn::linear(x, weight, bias, activation)?
-        })
+        adapted(self.weights, self.lora, x, layer, activation)
     }
 
     fn norm(&mut self, x: &Tensor, norm: &Norm, width: usize) -> Result<Tensor, ModelError> {

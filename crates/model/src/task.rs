@@ -8,6 +8,7 @@
 use crate::encoder::{Encoder, EncoderConfig};
 use crate::error::ModelError;
 use crate::executor::{Init, Linear, ParamId, ParamSpec, Role};
+use crate::lora::Lora;
 use crate::tape::{TokenBatch, Trainable, TrainableEncoder};
 use crate::weights::Weights;
 use hearth_tensor::{Rng, Tensor, nn};
@@ -57,6 +58,19 @@ impl Backbone {
             Backbone::Encoder(model) => model.encoder().config().max_positions,
             Backbone::Decoder(model) => model.decoder().config().max_positions,
         }
+    }
+
+    /// Blocks.
+    pub fn n_layers(&self) -> usize {
+        match self {
+            Backbone::Encoder(model) => model.encoder().config().n_layers,
+            Backbone::Decoder(model) => model.decoder().config().n_layers,
+        }
+    }
+
+    /// Whether matrices are stored [in, out].
+    pub fn stores_in_out(&self) -> bool {
+        matches!(self, Backbone::Decoder(model) if model.decoder().config().family.stores_in_out())
     }
 
     /// V.
@@ -161,6 +175,23 @@ impl TaskModel {
     /// All parameters, in the order of [`ParamId`]s.
     pub fn specs(&self) -> &[ParamSpec] {
         &self.specs
+    }
+
+    /// Gives the architecture updates of low rank over this model's parameters; theirs follow.
+    pub fn set_lora(&mut self, lora: Lora) {
+        self.specs.extend(lora.specs().iter().cloned());
+        match &mut self.backbone {
+            Backbone::Encoder(model) => model.lora = Some(lora),
+            Backbone::Decoder(model) => model.lora = Some(lora),
+        }
+    }
+
+    /// The updates of low rank, if it has any.
+    pub fn lora(&self) -> Option<&Lora> {
+        match &self.backbone {
+            Backbone::Encoder(model) => model.lora.as_ref(),
+            Backbone::Decoder(model) => model.lora.as_ref(),
+        }
     }
 
     /// Number of parameters.

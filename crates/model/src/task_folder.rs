@@ -69,13 +69,19 @@ fn class_of(task: Task) -> &'static str {
 ///
 /// # Errors
 /// Those of [`EncoderFolder::open`].
-pub fn adapt_folder(dir: &Path, task: Task, seed: u64) -> Result<(TaskModel, Weights), ModelError> {
+pub fn adapt_folder(
+    dir: &Path,
+    task: Task,
+    seed: u64,
+) -> Result<(TaskModel, Weights, Vec<usize>), ModelError> {
     let EncoderFolder { encoder, weights, .. } = EncoderFolder::open(dir)?;
     let named: HashMap<String, Tensor> =
         encoder.specs().iter().map(|s| s.name.clone()).zip(weights.tensors().iter().cloned()).collect();
     let model = TaskModel::new(Backbone::Encoder(TrainableEncoder::new(encoder)), task)?;
     let weights = model.weights(|spec| named.get(&spec.name).cloned(), seed)?;
-    Ok((model, weights))
+    let specs = model.specs().iter().enumerate();
+    let fresh = specs.filter(|(_, spec)| !named.contains_key(&spec.name)).map(|(i, _)| i).collect();
+    Ok((model, weights, fresh))
 }
 
 impl TaskFolder {

@@ -44,7 +44,7 @@ impl Packed {
 }
 
 impl TaskRunner {
-    /// Packs a model's weights.
+    /// Packs a model's weights, with its updates of low rank in them.
     ///
     /// # Errors
     /// If the architecture can't run with a head.
@@ -53,6 +53,8 @@ impl TaskRunner {
             let problem = "a decoder's head doesn't run yet".to_owned();
             return Err(ModelError::Config { place: "task".into(), problem });
         };
+        let merged = model.lora().map(|lora| lora.merge(weights));
+        let weights = merged.as_ref().unwrap_or(weights);
         let encoder = encoder.encoder();
         let pooled = matches!(model.task(), Task::Sequence(_));
         Ok(TaskRunner {

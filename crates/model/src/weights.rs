@@ -10,7 +10,7 @@ use crate::hf::{SpecialIds, config_to_json};
 use crate::rope_scaling::RopeScaling;
 use crate::source::Source;
 use half::bf16;
-use hearth_tensor::{Rng, Tensor};
+use hearth_tensor::{HalfTensor, HalfType, Rng, Tensor};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -22,6 +22,8 @@ use std::path::Path;
 #[derive(Clone, Debug)]
 pub struct Weights {
     tensors: Vec<Tensor>,
+    /// Parameters that are kept in 16 bits and not trained; their tensors have no values.
+    halves: HashMap<usize, HalfTensor>,
 }
 
 /// How weights are stored in a file.
@@ -47,7 +49,7 @@ impl Weights {
             };
             tensor.parameter()
         });
-        Weights { tensors: tensors.collect() }
+        Weights { tensors: tensors.collect(), halves: HashMap::new() }
     }
 
     /// Weights given in the order of the description's parameters.
@@ -69,7 +71,8 @@ impl Weights {
                 return Err(problem(format!("{}: expected shape {:?}, got {got:?}", spec.name, spec.shape)));
             }
         }
-        Ok(Weights { tensors: tensors.into_iter().map(|t| t.parameter()).collect() })
+        let tensors = tensors.into_iter().map(|t| t.parameter()).collect();
+        Ok(Weights { tensors, halves: HashMap::new() })
     }
 
     /// Weights by their values, in the order of `decoder.specs()`.
@@ -83,8 +86,66 @@ impl Weights {
     }
 
     /// A parameter.
+    ///
+    /// # Panics
+    /// If it is kept in 16 bits.
     pub fn get(&self, id: ParamId) -> &Tensor {
+        assert!(!self.halves.contains_key(&id.0), "parameter {} is kept in 16 bits", id.0);
         &self.tensors[id.0]
+    }
+
+    /// A parameter that is kept in 16 bits.
+    pub fn half(&self, id: ParamId) -> Option<&HalfTensor> {
+        self.halves.get(&id.0)
+    }
+
+    /// A parameter in single precision, however it is kept.
+    pub fn widened(&self, id: ParamId) -> Tensor {
+        self.half(id).map_or_else(|| self.tensors[id.0].clone(), HalfTensor::to_f32)
+    }
+
+    /// Freezes all parameters but those that `trained` names by their places: they get no gradient.
+    pub fn freeze(&mut self, trained: impl Fn(usize) -> bool) {
+        let tensors = self.tensors.iter_mut().enumerate();
+        tensors.filter(|(i, _)| !trained(*i)).for_each(|(_, tensor)| *tensor = tensor.detach());
+    }
+
+    /// Keeps frozen matrices and tables in bf16.
+    pub fn halve_frozen(&mut self) {
+        for (i, tensor) in self.tensors.iter_mut().enumerate() {
+            if tensor.rank() == 2 && !tensor.requires_grad() {
+                self.halves.insert(i, HalfTensor::new(tensor, HalfType::Bf16));
+                *tensor = Tensor::zeros(&[0]);
+            }
+        }
+    }
+
+    /// How many values are kept in 16 bits.
+    pub fn halved_values(&self) -> usize {
+        self.halves.values().map(|half| half.shape().iter().product::<usize>()).sum()
+    }
+
+    /// Keeps nothing in 16 bits.
+    pub(crate) fn widen_all(&mut self) {
+        for (i, half) in self.halves.drain() {
+            self.tensors[i] = half.to_f32();
+        }
+    }
+
+    /// Adds parameters at the end.
+    pub(crate) fn extend(&mut self, tensors: impl Iterator<Item = Tensor>) {
+        self.tensors.extend(tensors.map(|tensor| tensor.parameter()));
+    }
+
+    /// Takes the parameters from `len` on away.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.tensors.truncate(len);
+    }
+
+    /// Replaces a parameter's values.
+    pub(crate) fn set(&mut self, id: ParamId, tensor: Tensor) {
+        self.halves.remove(&id.0);
+        self.tensors[id.0] = tensor;
     }
 
     /// All parameters.
@@ -102,8 +163,11 @@ impl Weights {
     /// # Errors
     /// If they don't have the shapes of `decoder`.
     pub fn of_source(decoder: &Decoder, source: &dyn Source) -> Result<Self, ModelError> {
-        let ids = (0..decoder.specs().len()).map(ParamId);
-        Self::from_values(decoder, ids.map(|id| source.stored(id).values().into_owned()).collect())
+        let tensors = decoder.specs().iter().enumerate().map(|(i, spec)| {
+            // One at a time: what a file holds may be as large as memory.
+            Ok(Tensor::from_slice(&source.stored(ParamId(i)).values(), &spec.shape)?)
+        });
+        Self::from_tensors(decoder, tensors.collect::<Result<_, ModelError>>()?)
     }
 
     /// Writes `model.safetensors` and returns the configuration that it stands for: GPT families

@@ -14,6 +14,7 @@ import transformers
 
 import encoder
 import heads
+import lora
 import models
 import muon
 import ops
@@ -43,7 +44,7 @@ def update_readme(noise: str) -> None:
     before, rest = readme.read_text().split(BEGIN)
     _, after = rest.split(END)
     versions = f"Made with torch {torch.__version__}, transformers {transformers.__version__}.\n\n"
-    keys = "".join(describe(path) for path in sorted(FOLDER.rglob("*.safetensors")) if path.name != "model.safetensors")
+    keys = "".join(describe(path) for path in sorted(FOLDER.rglob("*.safetensors")) if path.name not in ("model.safetensors", "adapter_model.safetensors"))
     readme.write_text(f"{before}{BEGIN}\n{versions}{noise}\n{keys}{END}{after}")
 
 
@@ -57,6 +58,8 @@ def main() -> None:
     encoder.write(FOLDER / "bert")
     for task in heads.TASKS:
         heads.write(task, FOLDER / "heads" / task)
+    for name in lora.ADAPTERS:
+        lora.write(name, FOLDER / "lora" / name)
     muon.write(FOLDER / "muon.safetensors")
     ops.write(FOLDER / "ops.safetensors")
     update_readme("| file | quantity | rounding noise |\n|---|---|---|\n" + noise)

@@ -5,5 +5,6 @@ mod classical;
 mod finetune;
 mod golden;
 mod heads;
+mod lora;
 mod metrics;
 mod pretrain;
