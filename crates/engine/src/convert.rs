@@ -11,7 +11,9 @@ use hearth_model::gguf::{Gguf, GgufModel, Mix, save_gguf};
 use hearth_model::hf::SpecialIds;
 use hearth_model::runner::MAX_ROWS;
 use hearth_model::source::{Source, Stored};
-use hearth_model::{CacheType, Decoder, Feed, FolderModel, Logits, Runner, StoredType, Weights, save_folder};
+use hearth_model::{
+    Adapter, CacheType, Decoder, Feed, FolderModel, Logits, Runner, StoredType, Weights, save_folder,
+};
 use hearth_tokenizer::Tokenizer;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -35,12 +37,40 @@ pub struct ModelFiles {
     name: String,
 }
 
+/// Parameters of which some aren't what their files have.
+struct Changed {
+    base: Box<dyn Source>,
+    changed: HashMap<ParamId, Vec<f32>>,
+}
+
+impl Source for Changed {
+    fn stored(&self, id: ParamId) -> Stored<'_> {
+        match self.changed.get(&id) {
+            Some(values) => Stored::Values(values),
+            None => self.base.stored(id),
+        }
+    }
+}
+
 impl ModelFiles {
-    /// Opens a GGUF file or a model folder.
+    /// Opens a GGUF file, a model folder, or the folder of an adapter, whose model has to be where its configuration
+    /// says.
     ///
     /// # Errors
     /// If a file is missing or isn't what it should be.
     pub fn open(path: &Path) -> Result<Self> {
+        if Adapter::is_adapter(path) {
+            let base = Adapter::base_of(path)?;
+            if !Path::new(&base).exists() {
+                let problem = format!(
+                    "the adapter is for the model {base:?}, which isn't there\nhint: hearth merge MODEL --adapter {} \
+                     names the model",
+                    path.display()
+                );
+                return Err(EngineError::BadFile { path: path.to_owned(), problem });
+            }
+            return Self::open(Path::new(&base))?.with_adapter(path, 1.0);
+        }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_file() {
             let model = GgufModel::new(Gguf::open(path)?)?;
@@ -54,6 +84,47 @@ impl ModelFiles {
         let special = SpecialRules::of_folder(path, &tokenizer)?;
         let decoder = model.decoder().clone();
         Ok(ModelFiles { decoder, source: Box::new(model), tokenizer, special, name })
+    }
+
+    /// The same with `weight` times an adapter in PEFT's format in its weights, and the adapter's tokenizer, if it has
+    /// one.
+    ///
+    /// # Errors
+    /// If the adapter isn't one, or is for another model.
+    pub fn with_adapter(self, dir: &Path, weight: f32) -> Result<Self> {
+        let in_out = self.decoder.config().family.stores_in_out();
+        let adapter = Adapter::open(dir, self.decoder.specs(), "", in_out)?;
+        let values = |id| self.source.stored(id).values().into_owned();
+        let changed = adapter.changed(weight, values).into_iter().collect();
+        let (mut tokenizer, mut special) = (self.tokenizer, self.special);
+        if dir.join("tokenizer.json").is_file() {
+            tokenizer = Tokenizer::from_folder(dir)?;
+            special.ends.extend(tokenizer.eos());
+            special.ends.sort_unstable();
+            special.ends.dedup();
+        }
+        let source = Box::new(Changed { base: self.source, changed });
+        Ok(ModelFiles { source, tokenizer, special, ..self })
+    }
+
+    /// The description.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Where the parameters are.
+    pub fn source(&self) -> &dyn Source {
+        self.source.as_ref()
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The tokens that begin and end a text.
+    pub fn special(&self) -> &SpecialRules {
+        &self.special
     }
 
     /// Writes a GGUF file in the types of `mix`, opens it, and compares token ids, and in single precision

@@ -7,7 +7,7 @@ use crate::infill::InfillTokens;
 use crate::pooling::PoolingRules;
 use hearth_model::gguf::{Gguf, GgufEncoder, Mix, save_gguf_encoder};
 use hearth_model::source::Source;
-use hearth_model::{Encoder, EncoderFolder};
+use hearth_model::{Adapter, Encoder, EncoderFolder};
 use hearth_tokenizer::Tokenizer;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,8 @@ pub struct EncoderFiles {
 }
 
 impl EncoderFiles {
-    /// Whether a GGUF file or model folder holds an encoder.
+    /// Whether a GGUF file or model folder holds an encoder. Adapters are taken for those of decoders: an encoder's
+    /// are written together with the model.
     ///
     /// # Errors
     /// If it can't be read.
@@ -44,7 +45,7 @@ impl EncoderFiles {
             let file = Gguf::open(path)?;
             return Ok(file.get::<&str>("general.architecture")? == GgufEncoder::ARCHITECTURE);
         }
-        Ok(EncoderFolder::is_encoder(path)?)
+        Ok(!Adapter::is_adapter(path) && EncoderFolder::is_encoder(path)?)
     }
 
     /// Opens a GGUF file or a folder.

@@ -141,41 +141,26 @@ impl InfillTokens {
         ends.filter(|_| self.can_fill())
     }
 
-    /// All that there are.
-    fn all(&self) -> impl Iterator<Item = u32> {
-        let Self { prefix, suffix, middle, pad, repository, separator } = *self;
-        [prefix, suffix, middle, pad, repository, separator].into_iter().flatten()
-    }
-}
-
-impl Engine {
-    /// The tokens of a text with a gap, up to where the middle begins: `bos` if the files say so, the prefix
-    /// token, the text before the gap, the suffix token, the text after it, the middle token. Special tokens that
-    /// are spelled out in the text stay text.
-    ///
-    /// # Errors
-    /// If the model has no tokens for it, or a character has none.
-    pub fn infill_tokens(&self, prefix: &str, suffix: &str) -> Result<Vec<u32>> {
-        let [before_prefix, before_suffix, before_middle] = self.special.infill.of_prompt()?;
-        let mut tokens: Vec<u32> = self.special.prepend.into_iter().collect();
-        tokens.push(before_prefix);
-        tokens.extend(self.plain_tokens(prefix, false)?);
+    /// The tokens up to where the middle begins; see [`Engine::infill_tokens`].
+    pub(crate) fn prompt(&self, tokenizer: &Tokenizer, prefix: &str, suffix: &str) -> Result<Vec<u32>> {
+        let [before_prefix, before_suffix, before_middle] = self.of_prompt()?;
+        let mut tokens = vec![before_prefix];
+        tokens.extend(self.plain_tokens(tokenizer, prefix, false)?);
         tokens.push(before_suffix);
         // The suffix goes on within the text, as in CodeLlama's own code: no space is put in front of it.
-        tokens.extend(self.plain_tokens(suffix, true)?);
+        tokens.extend(self.plain_tokens(tokenizer, suffix, true)?);
         tokens.push(before_middle);
         Ok(tokens)
     }
 
     /// The ids of a text in which nothing is taken for one of the tokens above. The tokenizer sees to that where
     /// they are special; Qwen2.5's files list them among those that are not.
-    fn plain_tokens(&self, text: &str, within: bool) -> Result<Vec<u32>> {
+    pub(crate) fn plain_tokens(&self, tokenizer: &Tokenizer, text: &str, within: bool) -> Result<Vec<u32>> {
         if text.is_empty() {
             return Ok(Vec::new());
         }
-        let tokenizer = &self.tokenizer;
         let whole = if within { tokenizer.encode_within(text)? } else { tokenizer.encode(text)? };
-        let marks: Vec<u32> = self.special.infill.all().collect();
+        let marks: Vec<u32> = self.all().collect();
         if !whole.iter().any(|id| marks.contains(id)) {
             return Ok(whole);
         }
@@ -195,6 +180,26 @@ impl Engine {
             let within = within || cut[0] > 0;
             tokens.extend(if within { tokenizer.encode_within(piece)? } else { tokenizer.encode(piece)? });
         }
+        Ok(tokens)
+    }
+
+    /// All that there are.
+    fn all(&self) -> impl Iterator<Item = u32> {
+        let Self { prefix, suffix, middle, pad, repository, separator } = *self;
+        [prefix, suffix, middle, pad, repository, separator].into_iter().flatten()
+    }
+}
+
+impl Engine {
+    /// The tokens of a text with a gap, up to where the middle begins: `bos` if the files say so, the prefix
+    /// token, the text before the gap, the suffix token, the text after it, the middle token. Special tokens that
+    /// are spelled out in the text stay text.
+    ///
+    /// # Errors
+    /// If the model has no tokens for it, or a character has none.
+    pub fn infill_tokens(&self, prefix: &str, suffix: &str) -> Result<Vec<u32>> {
+        let mut tokens: Vec<u32> = self.special.prepend.into_iter().collect();
+        tokens.extend(self.special.infill.prompt(&self.tokenizer, prefix, suffix)?);
         Ok(tokens)
     }
 }

@@ -81,10 +81,49 @@ pub enum Piece {
     Text(String),
 }
 
+impl Piece {
+    /// What it adds to the text.
+    pub fn text(&self) -> &str {
+        let (Piece::Special(text) | Piece::Text(text)) = self;
+        text
+    }
+}
+
 impl Rendered {
     /// The whole text.
     pub fn text(&self) -> String {
-        self.pieces.iter().map(|(Piece::Special(text) | Piece::Text(text))| text.as_str()).collect()
+        self.pieces.iter().map(Piece::text).collect()
+    }
+
+    /// The tokens of the bytes `from..to` of the text: from its beginning those that [`tokens`](Self::tokens) gives a
+    /// text that ends there, from later on those of a text that goes on.
+    ///
+    /// # Errors
+    /// If a character has no token.
+    pub(crate) fn tokens_between(&self, tokenizer: &Tokenizer, from: usize, to: usize) -> Result<Vec<u32>> {
+        let (mut at, mut pieces) = (0, Vec::new());
+        for piece in &self.pieces {
+            let text = piece.text();
+            let part = from.clamp(at, at + text.len()) - at..to.clamp(at, at + text.len()) - at;
+            at += text.len();
+            match piece {
+                _ if part.is_empty() => {}
+                Piece::Special(_) => pieces.push(Piece::Special(text[part].to_owned())),
+                Piece::Text(_) => pieces.push(Piece::Text(text[part].to_owned())),
+            }
+        }
+        if from == 0 {
+            return Rendered { pieces, look_alikes: self.look_alikes }.tokens(tokenizer);
+        }
+        let mut tokens = Vec::new();
+        for (i, piece) in pieces.iter().enumerate() {
+            tokens.extend(match piece {
+                Piece::Special(text) => tokenizer.encode_with_special(text)?,
+                Piece::Text(text) if i == 0 => tokenizer.encode_within(text)?,
+                Piece::Text(text) => tokenizer.encode(text)?,
+            });
+        }
+        Ok(tokens)
     }
 
     /// The tokens of the conversation: the template's special tokens are recognised, those spelled

@@ -13,6 +13,7 @@ mod parquet;
 mod qa;
 mod table;
 mod tag;
+mod texts;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub use pairs::{PairExample, read_pairs};
 pub use qa::{Answer, QaExample, read_qa};
 pub use table::{Row, Table, read_table};
 pub use tag::{TagExample, TagScheme, read_tag};
+pub use texts::{TextExample, read_texts};
 
 use crate::error::{DataError, Result};
 use crate::holdout::Holdout;

@@ -4,6 +4,7 @@ mod beam;
 mod bert_folder;
 mod constraint;
 mod context_shift;
+mod conversation;
 mod embed;
 mod encoder_gguf;
 mod errors;

@@ -7,7 +7,7 @@ use hearth_tokenizer::{BpeTrainer, PreTokenizer, Tokenizer};
 use serde_json::{Value, json};
 use std::time::Instant;
 
-fn source(name: &str) -> &'static str {
+pub fn source(name: &str) -> &'static str {
     match name {
         "smollm2" => include_str!("golden/templates/smollm2.jinja"),
         "qwen2.5" => include_str!("golden/templates/qwen2.5.jinja"),
