@@ -16,8 +16,8 @@ mod training;
 
 use clap::{Args, Parser, Subcommand};
 use commands::{
-    bench, chat, classify, convert, doctor, embed, eval, finetune, generate, get, pretrain, quickstart, tag,
-    tokenizer,
+    bench, chat, classify, convert, doctor, embed, eval, finetune, generate, get, merge, pretrain,
+    quickstart, tag, tokenizer,
 };
 use std::process::ExitCode;
 use terminal::Terminal;
@@ -63,6 +63,7 @@ enum Command {
     Tag(tag::Tag),
     Eval(eval::Eval),
     Convert(convert::Convert),
+    Merge(merge::Merge),
     Quantize(convert::Quantize),
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         Command::Tag(command) => command.run(&terminal),
         Command::Eval(command) => command.run(&terminal),
         Command::Convert(command) => command.run(&terminal),
+        Command::Merge(command) => command.run(&terminal),
         Command::Quantize(command) => command.run(&terminal),
         Command::Bench(command) => command.run(&terminal, seed),
         Command::Doctor(command) => command.run(&terminal),

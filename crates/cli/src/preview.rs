@@ -1,7 +1,7 @@
 //! Examples as the model will see them: token by token, with those that carry loss in colour.
 
 use hearth_data::labelled::{ClassifyExample, Label, TagExample};
-use hearth_engine::{Framing, frame_texts, frame_words};
+use hearth_engine::{Framing, Lesson, frame_texts, frame_words};
 use hearth_tokenizer::Tokenizer;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -61,6 +61,31 @@ pub fn tag(tokenizer: &Tokenizer, examples: &[TagExample], limit: usize) -> anyh
             )?;
         }
         out.push('\n');
+    }
+    Ok(out)
+}
+
+/// Texts, of which the tokens that are to be learnt carry loss.
+pub fn lessons(tokenizer: &Tokenizer, lessons: &[Lesson], limit: usize) -> anyhow::Result<String> {
+    let (marks, mut out) = (Marks::for_stdout(), String::new());
+    for lesson in lessons {
+        let mut shown = String::new();
+        for (row, &id) in lesson.ids.iter().enumerate().take(limit) {
+            let before = row > 0 && lesson.learnt[row - 1];
+            match (before, lesson.learnt[row]) {
+                (false, true) => shown += marks.before,
+                (true, false) => shown += marks.after,
+                _ => {}
+            }
+            shown += tokenizer.token_of(id).unwrap_or("?");
+            shown.push(' ');
+        }
+        if lesson.learnt.get(lesson.ids.len().min(limit).wrapping_sub(1)) == Some(&true) {
+            shown += marks.after;
+        }
+        let (count, cut) = (lesson.ids.len(), lesson.ids.len().saturating_sub(limit));
+        let cut = if cut > 0 { format!(", {cut} past the limit") } else { String::new() };
+        writeln!(out, "{}\n    ({count} tokens{cut}, {} to learn)\n", shown.trim_end(), lesson.targets())?;
     }
     Ok(out)
 }

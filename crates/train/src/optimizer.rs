@@ -174,8 +174,13 @@ pub struct Optimizer {
 impl Optimizer {
     /// A fresh state for the parameters of `specs`.
     pub fn new(settings: OptimizerSettings, specs: &[ParamSpec]) -> Self {
-        let moments = specs.iter().map(|spec| {
-            let zeros = || Buffer::zeros(spec.shape.iter().product());
+        Self::over(settings, specs, |_| true)
+    }
+
+    /// The same, with no state for parameters that aren't trained, by their places.
+    pub fn over(settings: OptimizerSettings, specs: &[ParamSpec], trained: impl Fn(usize) -> bool) -> Self {
+        let moments = specs.iter().enumerate().map(|(i, spec)| {
+            let zeros = || Buffer::zeros(if trained(i) { spec.shape.iter().product() } else { 0 });
             match (settings.kind, spec.role) {
                 (OptimizerKind::Muon, Role::Matrix) => Moments::Muon(zeros()),
                 (OptimizerKind::Normuon, Role::Matrix) => {

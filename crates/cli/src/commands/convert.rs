@@ -55,24 +55,30 @@ impl Convert {
             }
             return encoder(&self.model, &model, &self.out, self.mix, terminal);
         }
-        let files = ModelFiles::open(&model)?;
-        if is_gguf(&self.out) {
-            files.save_gguf(&self.out, self.mix, None, |n, of| {
-                terminal.progress("writing", n as u64, of as u64);
-            })?;
-        } else {
-            let dtype = self
-                .mix
-                .stored_type()
-                .ok_or_else(|| Usage(format!("--type {}: a folder takes F32 or BF16", self.mix)))?;
-            files.save_folder(&self.out, dtype)?;
-        }
-        let bytes = [size(&model)?, size(&self.out)?];
-        terminal.result(
-            &format!("{}: {}, compared with {}", self.out.display(), megabytes(bytes[1]), self.model),
-            &json!({ "path": self.out, "type": self.mix.name(), "bytes_before": bytes[0], "bytes_after": bytes[1] }),
-        )
+        write_model(&ModelFiles::open(&model)?, &model, &self.out, self.mix, terminal)
     }
+}
+
+/// Writes a model in the form that `out` ends in, and tells its size beside that of `model`.
+pub fn write_model(
+    files: &ModelFiles,
+    model: &Path,
+    out: &Path,
+    mix: Mix,
+    terminal: &Terminal,
+) -> Result<()> {
+    if is_gguf(out) {
+        files.save_gguf(out, mix, None, |n, of| terminal.progress("writing", n as u64, of as u64))?;
+    } else {
+        let dtype =
+            mix.stored_type().ok_or_else(|| Usage(format!("--type {mix}: a folder takes F32 or BF16")))?;
+        files.save_folder(out, dtype)?;
+    }
+    let bytes = [size(model)?, size(out)?];
+    terminal.result(
+        &format!("{}: {}, compared with {}", out.display(), megabytes(bytes[1]), model.display()),
+        &json!({ "path": out, "type": mix.name(), "bytes_before": bytes[0], "bytes_after": bytes[1] }),
+    )
 }
 
 impl Quantize {

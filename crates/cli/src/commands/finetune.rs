@@ -6,12 +6,16 @@ use crate::model::{open_tokenizer, resolve};
 use crate::preview;
 use crate::terminal::{Terminal, count, duration, peak_rss_bytes};
 use anyhow::Result;
-use hearth_data::labelled::{BadRows, Kind, Loaded, ReadOptions, read_classify, read_tag};
+use hearth_data::labelled::{
+    BadRows, Kind, Loaded, ReadOptions, read_chat, read_classify, read_tag, read_texts,
+};
+use hearth_engine::ModelFiles;
 use hearth_train::finetune::Outcome;
 use hearth_train::finetune::fit::{Event, Metrics, Observer};
 use hearth_train::finetune::run::finetune_classify;
 use hearth_train::finetune::run_tag::finetune_tag;
-use hearth_train::finetune::settings::Settings;
+use hearth_train::finetune::run_text::{Conversations, Texts, finetune_chat, finetune_complete};
+use hearth_train::finetune::settings::{Adapt, Settings, TooLong};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +29,8 @@ pub struct Finetune {
     /// The model to start from: a folder, or a name of the catalogue
     #[arg(long, value_name = "M")]
     model: String,
-    /// Examples: CSV, TSV, JSONL, JSON or Parquet, CoNLL for tag; files, folders or globs
+    /// Examples: CSV, TSV, JSONL, JSON or Parquet, CoNLL for tag, texts of any kind for complete; files, folders or
+    /// globs
     #[arg(long, num_args = 1.., required = true, value_name = "F")]
     data: Vec<PathBuf>,
     /// Examples to judge by, instead of a share of --data
@@ -43,6 +48,9 @@ pub struct Finetune {
     /// What labels are: one, several or value [default: as they look]
     #[arg(long, value_name = "KIND", value_parser = kind)]
     labels: Option<Kind>,
+    /// For complete: the share of texts that are turned into a prefix, a suffix and the middle to fill in
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "0.5", value_parser = share)]
+    infill: Option<f64>,
     /// Leave out rows that can't be used, and count them
     #[arg(long)]
     skip_bad: bool,
@@ -59,6 +67,10 @@ enum Task {
     Classify,
     /// Words of sentences to a tag each, such as names in BIO
     Tag,
+    /// Conversations: what the assistant says
+    Chat,
+    /// Texts: how they go on, or what belongs into a gap
+    Complete,
 }
 
 /// How it is learnt.
@@ -73,9 +85,33 @@ struct SettingsArgs {
     /// AdamW's peak learning rate
     #[arg(long, value_name = "R")]
     lr: Option<f32>,
-    /// Most tokens of an example; longer ones are cut, and counted
+    /// Most tokens of an example
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
+    /// What becomes of examples that are longer
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "refuse")]
+    too_long: Long,
+    /// Most tokens that go through the model at once: less memory, the same result
+    #[arg(long, value_name = "N")]
+    pass_tokens: Option<usize>,
+    /// Train the last N blocks alone, and what comes after them
+    #[arg(long, value_name = "N", conflicts_with = "lora")]
+    last_layers: Option<usize>,
+    /// Train updates of low rank (LoRA), of rank R, beside frozen weights; chat and complete then write an adapter
+    #[arg(long, value_name = "R", num_args = 0..=1, default_missing_value = "16")]
+    lora: Option<usize>,
+    /// What updates are scaled by, before R divides it [default: 2 R]
+    #[arg(long, value_name = "A", requires = "lora")]
+    alpha: Option<f32>,
+    /// Layers that get updates, by the ends of their names, such as q_proj,v_proj [default: all in the blocks]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "lora")]
+    targets: Vec<String>,
+    /// Scale updates by A/√R instead of A/R (rsLoRA)
+    #[arg(long, requires = "lora")]
+    rslora: bool,
+    /// Keep the frozen weights in bf16
+    #[arg(long, requires = "lora")]
+    bf16: bool,
     /// Probability of dropout
     #[arg(long, value_name = "P")]
     dropout: Option<f32>,
@@ -94,14 +130,45 @@ struct SettingsArgs {
     patience: Option<usize>,
 }
 
+/// What becomes of examples that are longer than the limit.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Long {
+    /// Nothing is trained, and it is said how many there are
+    Refuse,
+    /// They are cut
+    Cut,
+    /// They are left out
+    Drop,
+}
+
 impl SettingsArgs {
-    fn settings(&self, seed: Option<u64>) -> Settings {
-        let usual = Settings::default();
+    fn settings(&self, task: Task, seed: Option<u64>) -> Settings {
+        let adapt = match (self.lora, self.last_layers) {
+            (Some(rank), _) => Adapt::Lora {
+                rank,
+                alpha: self.alpha.unwrap_or(2.0 * rank as f32),
+                rank_stabilized: self.rslora,
+                targets: self.targets.clone(),
+                half: self.bf16,
+            },
+            (None, Some(layers)) => Adapt::LastLayers(layers),
+            (None, None) => Adapt::Full,
+        };
+        let usual = match task {
+            Task::Chat | Task::Complete => Settings::for_texts(adapt),
+            _ => Settings::for_heads(adapt),
+        };
         Settings {
             seed: seed.unwrap_or(usual.seed),
             epochs: self.epochs.unwrap_or(usual.epochs),
             batch: self.batch.unwrap_or(usual.batch),
             lr: self.lr.unwrap_or(usual.lr),
+            pass_tokens: self.pass_tokens.unwrap_or(usual.pass_tokens),
+            too_long: match self.too_long {
+                Long::Refuse => TooLong::Refuse,
+                Long::Cut => TooLong::Cut,
+                Long::Drop => TooLong::Drop,
+            },
             max_tokens: self.max_tokens.unwrap_or(usual.max_tokens),
             dropout: self.dropout.unwrap_or(usual.dropout),
             holdout: self.holdout.unwrap_or(usual.holdout),
@@ -118,6 +185,11 @@ fn column(text: &str) -> Result<(String, String), String> {
     Ok((role.to_owned(), name.to_owned()))
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a share from 0 to 1".to_owned())
+}
+
 fn kind(name: &str) -> Result<Kind, String> {
     match name {
         "one" => Ok(Kind::Single),
@@ -129,7 +201,10 @@ fn kind(name: &str) -> Result<Kind, String> {
 
 impl Finetune {
     pub fn run(self, terminal: &Terminal, seed: Option<u64>) -> Result<()> {
-        let settings = self.settings.settings(seed);
+        if self.infill.is_some() && !matches!(self.task, Task::Complete) {
+            return Err(Usage("--infill is for complete".into()).into());
+        }
+        let settings = self.settings.settings(self.task, seed);
         settings.check()?;
         let options = ReadOptions {
             columns: self.column.iter().cloned().collect::<BTreeMap<_, _>>(),
@@ -149,6 +224,8 @@ impl Finetune {
         let outcome = match self.task {
             Task::Classify => self.classify(terminal, &options, &settings, &out)?,
             Task::Tag => self.tag(terminal, &options, &settings, &out)?,
+            Task::Chat => self.chat(terminal, &options, &settings, &out)?,
+            Task::Complete => self.complete(terminal, &options, &settings, &out)?,
         };
         finish(terminal, &outcome, &out)
     }
@@ -186,6 +263,35 @@ impl Finetune {
         Ok(finetune_tag(&model, training, heldout, settings, out, &mut Watch::new(terminal))?)
     }
 
+    fn chat(
+        &self,
+        terminal: &Terminal,
+        options: &ReadOptions,
+        settings: &Settings,
+        out: &Path,
+    ) -> Result<Outcome> {
+        let training = read_chat(&self.data, options)?;
+        told(terminal, &training);
+        let heldout = self.heldout(terminal, |paths| read_chat(paths, options))?;
+        let model = resolve(&self.model, terminal)?;
+        Ok(finetune_chat(&model, training, heldout, settings, out, &mut Watch::new(terminal))?)
+    }
+
+    fn complete(
+        &self,
+        terminal: &Terminal,
+        options: &ReadOptions,
+        settings: &Settings,
+        out: &Path,
+    ) -> Result<Outcome> {
+        let training = read_texts(&self.data, options)?;
+        told(terminal, &training);
+        let heldout = self.heldout(terminal, |paths| read_texts(paths, options))?;
+        let (model, infill) = (resolve(&self.model, terminal)?, self.infill.unwrap_or(0.0));
+        let watch = &mut Watch::new(terminal);
+        Ok(finetune_complete(&model, training, heldout, infill, settings, out, watch)?)
+    }
+
     /// The examples of --valid, if it is given.
     fn heldout<X>(
         &self,
@@ -208,13 +314,37 @@ impl Finetune {
         settings: &Settings,
         count: usize,
     ) -> Result<()> {
-        let tokenizer = open_tokenizer(&resolve(&self.model, terminal)?)?;
+        let model = resolve(&self.model, terminal)?;
         let text = match self.task {
+            Task::Chat => {
+                let files = ModelFiles::open(&model)?;
+                let loaded = read_chat(&self.data, options)?;
+                told(terminal, &loaded);
+                let conversations = Conversations::of(files.tokenizer())?;
+                let shown = loaded.examples.iter().take(count).map(|x| conversations.lessons(x));
+                let lessons = shown.collect::<Result<Vec<_>, _>>()?.concat();
+                preview::lessons(files.tokenizer(), &lessons, settings.max_tokens)?
+            }
+            Task::Complete => {
+                let files = ModelFiles::open(&model)?;
+                let loaded = read_texts(&self.data, options)?;
+                told(terminal, &loaded);
+                let texts = Texts {
+                    tokenizer: files.tokenizer(),
+                    special: files.special(),
+                    infill: self.infill.unwrap_or(0.0),
+                    limit: settings.max_tokens,
+                    seed: settings.seed,
+                };
+                let lessons = loaded.examples.iter().take(count).map(|x| texts.lessons(x));
+                let lessons = lessons.collect::<Result<Vec<_>, _>>()?.concat();
+                preview::lessons(files.tokenizer(), &lessons, settings.max_tokens)?
+            }
             Task::Classify => {
                 let loaded = read_classify(&self.data, options, self.labels)?;
                 told(terminal, &loaded);
                 preview::classify(
-                    &tokenizer,
+                    &open_tokenizer(&model)?,
                     &loaded.examples[..count.min(loaded.examples.len())],
                     settings.max_tokens,
                 )?
@@ -223,7 +353,7 @@ impl Finetune {
                 let loaded = read_tag(&self.data, options)?;
                 told(terminal, &loaded);
                 preview::tag(
-                    &tokenizer,
+                    &open_tokenizer(&model)?,
                     &loaded.examples[..count.min(loaded.examples.len())],
                     settings.max_tokens,
                 )?

@@ -10,6 +10,7 @@ pub mod eval;
 pub mod finetune;
 pub mod generate;
 pub mod get;
+pub mod merge;
 pub mod pretrain;
 pub mod quickstart;
 pub mod tag;

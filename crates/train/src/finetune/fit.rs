@@ -31,6 +31,21 @@ pub trait Learner {
     /// If an example doesn't fit the model.
     fn loss(&mut self, weights: &Weights, examples: &[usize], step: u64) -> Result<Tensor, TrainError>;
 
+    /// What the mean of [`loss`](Self::loss) goes over: examples, or tokens of them.
+    fn weight(&self, examples: &[usize]) -> usize {
+        examples.len()
+    }
+
+    /// Whether the loss of a batch is that of its parts. One that compares examples with each other isn't.
+    fn divisible(&self) -> bool {
+        true
+    }
+
+    /// Whether less of the metric is better, as of a loss.
+    fn less_is_better(&self) -> bool {
+        false
+    }
+
     /// How good the weights are on held-out examples.
     ///
     /// # Errors
@@ -102,8 +117,7 @@ pub struct Fitted {
     pub stopped: bool,
 }
 
-/// Trains `weights` and gives back those that were best on held-out examples by `metric`, of which more is better, with
-/// the look at them.
+/// Trains `weights` and gives back those that were best on held-out examples by `metric`, with the look at them.
 ///
 /// # Errors
 /// If the loss stops being a number, or the metric isn't one of the task's.
@@ -116,7 +130,8 @@ pub fn fit<L: Learner>(
 ) -> Result<(Fitted, L::Look), TrainError> {
     let count = learner.examples();
     let steps = settings.steps(count);
-    let mut optimizer = Optimizer::new(settings.optimizer(), learner.specs());
+    let trained = |i: usize| weights.tensors()[i].requires_grad();
+    let mut optimizer = Optimizer::over(settings.optimizer(), learner.specs(), trained);
     let mut order = Order::new(count, settings.seed);
     let mut run = Run { events: Vec::new(), examples: 0, tokens: 0, seconds: 0.0 };
     let an_epoch = count.div_ceil(settings.batch).max(1) as u64;
@@ -127,13 +142,7 @@ pub fn fit<L: Learner>(
         let examples = order.next(settings.batch);
         let started = Instant::now();
         let factor = lr_factor(step, steps, settings.warmup);
-        let loss = learner.loss(&weights, &examples, settings.seed.wrapping_add(step))?;
-        let value = loss.item()?;
-        if !value.is_finite() {
-            return Err(TrainError::NotFinite { what: "the loss", step });
-        }
-        loss.backward()?;
-        drop(loss);
+        let value = gradients(learner, &weights, &examples, settings, step)?;
         let grad_norm = optimizer.step(&mut weights, factor)?;
         run.seconds += started.elapsed().as_secs_f64();
         run.examples += examples.len() as u64;
@@ -155,7 +164,8 @@ pub fn fit<L: Learner>(
             let look = learner.look(&weights)?;
             let metrics = look.as_ref();
             let score = *metrics.get(metric).ok_or_else(|| unknown_metric(metric, metrics))?;
-            let better = best.as_ref().is_none_or(|(best, ..)| score > *best);
+            let sign = if learner.less_is_better() { -1.0 } else { 1.0 };
+            let better = best.as_ref().is_none_or(|(best, ..)| sign * score > sign * best);
             run.tell(Event::Look { step: step + 1, metrics: metrics.clone(), best: better }, observer);
             if better {
                 // A copy of what the next steps change; tensors share what they don't.
@@ -178,6 +188,49 @@ pub fn fit<L: Learner>(
     let Run { events, examples, tokens, seconds } = run;
     let fitted = Fitted { weights, best_step, events, seen: (examples, tokens), seconds, stopped };
     Ok((fitted, look))
+}
+
+/// Leaves a step's gradients on the weights, and gives its loss. A batch goes through the model in parts of at most
+/// `settings.pass_tokens`, which bounds memory and changes nothing else.
+fn gradients<L: Learner>(
+    learner: &mut L,
+    weights: &Weights,
+    examples: &[usize],
+    settings: &Settings,
+    step: u64,
+) -> Result<f32, TrainError> {
+    let parts =
+        if learner.divisible() { passes(learner, examples, settings.pass_tokens) } else { vec![examples] };
+    let (seed, whole) = (settings.seed.wrapping_add(step), learner.weight(examples).max(1) as f32);
+    let mut sum = 0.0;
+    for part in &parts {
+        let share = learner.weight(part) as f32 / whole;
+        // Dropout of each part has a seed of its own; that of a whole batch is the step's.
+        let seed = seed ^ ((part[0] as u64) << 32) * u64::from(parts.len() > 1);
+        let loss = learner.loss(weights, part, seed)?;
+        let value = loss.item()?;
+        if !value.is_finite() {
+            return Err(TrainError::NotFinite { what: "the loss", step });
+        }
+        loss.scale(share).backward()?;
+        sum += share * value;
+    }
+    Ok(sum)
+}
+
+/// Neighbours together as long as they have at most so many tokens.
+fn passes<'a, L: Learner>(learner: &L, examples: &'a [usize], most: usize) -> Vec<&'a [usize]> {
+    let (mut parts, mut start, mut tokens) = (Vec::new(), 0, 0);
+    for (i, &example) in examples.iter().enumerate() {
+        let more = learner.tokens(example);
+        if i > start && tokens + more > most {
+            parts.push(&examples[start..i]);
+            (start, tokens) = (i, 0);
+        }
+        tokens += more;
+    }
+    parts.push(&examples[start..]);
+    parts
 }
 
 fn unknown_metric(metric: &str, metrics: &Metrics) -> TrainError {

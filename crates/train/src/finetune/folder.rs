@@ -81,8 +81,8 @@ pub(crate) struct Finished<'a> {
     /// Writes the weights and `config.json`, the latter last.
     pub(crate) save: &'a dyn Fn(&Path, &Weights) -> Result<(), ModelError>,
     pub(crate) tokenizer: &'a Tokenizer,
-    /// Most tokens of an example.
-    pub(crate) limit: usize,
+    /// Most tokens of an example, where the model is for no longer ones.
+    pub(crate) limit: Option<usize>,
     pub(crate) confusion: Option<Confusion>,
     pub(crate) wrong: Vec<Wrong>,
     pub(crate) baselines: Vec<Baseline>,
@@ -93,7 +93,7 @@ impl Finished<'_> {
     pub(crate) fn write(self, out: &Path) -> Result<Outcome, TrainError> {
         fs_err::create_dir_all(out)?;
         let mut config = self.tokenizer.config().clone();
-        config.insert("model_max_length".into(), json!(self.limit));
+        config.extend(self.limit.map(|limit| ("model_max_length".to_owned(), json!(limit))));
         self.tokenizer.with_config(config).save(out)?;
         write_events(&out.join("run.jsonl"), &self.fitted.events)?;
         let report = Report {

@@ -1,8 +1,10 @@
 //! Fine-tuning: a pretrained model learns a task from labelled examples.
 //!
 //! [`fit`] is the loop, whatever the task; a task brings its [`Learner`](fit::Learner): [`classify`] for whole
-//! texts, [`tag`] for their words. [`run`] and [`run_tag`] are the whole way from examples to a model folder.
+//! texts, [`tag`] for their words, [`text`] for going on with them. [`run`], [`run_tag`] and [`run_text`] are the whole
+//! way from examples to a model folder.
 
+mod adapt;
 pub mod classify;
 pub mod compare;
 pub mod fit;
@@ -11,7 +13,9 @@ pub mod loss;
 pub mod report;
 pub mod run;
 pub mod run_tag;
+pub mod run_text;
 pub mod settings;
 pub mod tag;
+pub mod text;
 
 pub use folder::Outcome;

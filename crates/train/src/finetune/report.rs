@@ -121,6 +121,7 @@ impl Report<'_> {
         let losses = smooth(&losses, CURVE_POINTS);
         let last = losses.iter().chain(&looks).map(|p| p.0).fold(1.0, f64::max);
         let highest = losses.iter().map(|p| p.1).fold(0.1, f64::max);
+        let best = looks.iter().map(|p| 1.05 * p.1).fold(1.0, f64::max);
         let text = |e: &dyn std::fmt::Display| e.to_string();
         let mut svg = String::new();
         {
@@ -133,7 +134,7 @@ impl Report<'_> {
                 .right_y_label_area_size(48)
                 .build_cartesian_2d(0.0..last, 0.0..highest * 1.05)
                 .map_err(|e| text(&e))?
-                .set_secondary_coord(0.0..last, 0.0..1.0);
+                .set_secondary_coord(0.0..last, 0.0..best);
             let (grey, blue) = (RGBColor(150, 160, 175), RGBColor(30, 90, 200));
             chart
                 .configure_mesh()

@@ -1,16 +1,17 @@
 //! From labelled texts to the folder of a model that classifies, with its card and its report.
 
 use crate::error::TrainError;
+use crate::finetune::adapt::{Parameters, adapt_task, save_task};
 use crate::finetune::classify::{Answer, ClassifyLearner, Example, Judgement};
 use crate::finetune::compare::baselines;
 use crate::finetune::fit::{Observer, fit};
 use crate::finetune::folder::{Finished, Outcome, Parts, parts};
 use crate::finetune::report::Wrong;
-use crate::finetune::settings::Settings;
+use crate::finetune::settings::{Settings, TooLong};
 use crate::metrics::bootstrap::{Bootstrap, mean};
 use hearth_data::labelled::{ClassifyExample, Label, Loaded};
 use hearth_engine::{Framing, TextPair, frame_texts, highest};
-use hearth_model::{Problem, StoredType, Task, Weights, adapt_folder, save_task_folder};
+use hearth_model::{Problem, Task, Weights, adapt_folder};
 use hearth_tokenizer::Tokenizer;
 use serde_json::Map;
 use std::collections::BTreeSet;
@@ -33,14 +34,17 @@ pub fn finetune_classify(
     let Parts { sources, training, heldout } = parts(training, heldout, settings.holdout)?;
     let (labels, problem) = labels_of(&training)?;
     let tokenizer = Tokenizer::from_folder(model)?;
-    let (mut network, weights) = adapt_folder(model, Task::Sequence(labels.len()), settings.seed)?;
+    let (mut network, mut weights, fresh) = adapt_folder(model, Task::Sequence(labels.len()), settings.seed)?;
+    adapt_task(&mut network, &mut weights, &fresh, settings)?;
     let limit = settings.max_tokens.min(network.backbone().max_positions());
     let encode = |texts: &[ClassifyExample], what: &str| encode(&tokenizer, texts, &labels, limit, what);
     let (train_examples, held_examples) =
         (encode(&training, "training")?, encode(&heldout, "held-out examples")?);
-    let cut = train_examples.iter().chain(&held_examples).filter(|e| e.input.cut > 0).count();
+    let (training, train_examples, cut) = within(training, train_examples, limit, settings.too_long)?;
+    let (heldout, held_examples, more_cut) = within(heldout, held_examples, limit, settings.too_long)?;
+    let cut = cut + more_cut;
     observer.say(&format!(
-        "{} examples to learn from, {} held out; {} ({}); {} parameters; {} steps of {} examples",
+        "{} examples to learn from, {} held out; {} ({}); {}; {} steps of {} examples",
         train_examples.len(),
         held_examples.len(),
         match problem {
@@ -48,12 +52,12 @@ pub fn finetune_classify(
             _ => format!("{} labels", labels.len()),
         },
         problem.name(),
-        network.n_params(),
+        Parameters::told(&weights),
         settings.steps(train_examples.len()),
         settings.batch,
     ));
     if cut > 0 {
-        observer.say(&format!("{cut} examples are longer than {limit} tokens and are cut there"));
+        observer.say(&settings.too_long.told(cut, limit));
     }
     let mut cheap = Vec::new();
     if settings.compare {
@@ -70,9 +74,7 @@ pub fn finetune_classify(
     let (fitted, mut judgement) = fit(&mut learner, weights, settings, metric, observer)?;
     add_interval(&mut judgement, &held_examples);
 
-    let save = |out: &Path, weights: &Weights| {
-        save_task_folder(out, &network, weights, &labels, problem, StoredType::F32)
-    };
+    let save = |out: &Path, weights: &Weights| save_task(out, model, &network, weights, &labels, problem);
     Finished {
         task: ("classify", "Classification"),
         settings,
@@ -88,10 +90,25 @@ pub fn finetune_classify(
         fitted,
         save: &save,
         tokenizer: &tokenizer,
-        limit,
+        limit: Some(limit),
         baselines: cheap,
     }
     .write(out)
+}
+
+/// Does with examples of more than `limit` tokens as `too_long` says, and counts them.
+fn within(
+    texts: Vec<ClassifyExample>,
+    examples: Vec<Example>,
+    limit: usize,
+    too_long: TooLong,
+) -> Result<(Vec<ClassifyExample>, Vec<Example>, usize), TrainError> {
+    let longest = examples.iter().map(|e| e.input.ids.len() + e.input.cut).max();
+    let count = examples.iter().filter(|e| e.input.cut > 0).count();
+    too_long.check(count, examples.len(), limit, longest)?;
+    let both = texts.into_iter().zip(examples);
+    let (texts, examples) = both.filter(|(_, e)| e.input.cut == 0 || too_long == TooLong::Cut).unzip();
+    Ok((texts, examples, count))
 }
 
 /// Where the accuracy would lie on other examples of the same kind, in 95 of 100 cases.

@@ -3,6 +3,7 @@
 use crate::classical::crf::{CrfSettings, CrfTagger, Template};
 use crate::classical::hmm::HmmTagger;
 use crate::error::TrainError;
+use crate::finetune::adapt::{Parameters, adapt_task, save_task};
 use crate::finetune::compare::Baseline;
 use crate::finetune::fit::{Observer, fit};
 use crate::finetune::folder::{Finished, Outcome, Parts, parts};
@@ -12,7 +13,7 @@ use crate::finetune::tag::{Sentence, TagLearner};
 use crate::metrics::spans::span_counts;
 use hearth_data::labelled::{Loaded, TagExample};
 use hearth_engine::{Framing, frame_words};
-use hearth_model::{Problem, StoredType, Task, Weights, adapt_folder, save_task_folder};
+use hearth_model::{Problem, Task, Weights, adapt_folder};
 use hearth_tokenizer::Tokenizer;
 use serde_json::Map;
 use std::collections::BTreeSet;
@@ -38,18 +39,19 @@ pub fn finetune_tag(
     let labels: BTreeSet<&String> = training.iter().flat_map(|e| &e.tags).collect();
     let labels: Vec<String> = labels.into_iter().cloned().collect();
     let tokenizer = Tokenizer::from_folder(model)?;
-    let (mut network, weights) = adapt_folder(model, Task::Tokens(labels.len()), settings.seed)?;
+    let (mut network, mut weights, fresh) = adapt_folder(model, Task::Tokens(labels.len()), settings.seed)?;
+    adapt_task(&mut network, &mut weights, &fresh, settings)?;
     let limit = settings.max_tokens.min(network.backbone().max_positions());
     let encode = |examples: &[TagExample]| encode(&tokenizer, examples, &labels, limit);
     let (train_sentences, held_sentences) = (encode(&training)?, encode(&heldout)?);
     let gold: Vec<Vec<String>> = heldout.iter().map(|e| e.tags.clone()).collect();
     let pieces: usize = train_sentences.iter().map(|s| s.pieces.len()).sum();
     observer.say(&format!(
-        "{} sentences to learn from, {} held out; {} tags; {} parameters; {} steps of {} sentences",
+        "{} sentences to learn from, {} held out; {} tags; {}; {} steps of {} sentences",
         training.len(),
         heldout.len(),
         labels.len(),
-        network.n_params(),
+        Parameters::told(&weights),
         settings.steps(pieces),
         settings.batch,
     ));
@@ -68,7 +70,7 @@ pub fn finetune_tag(
         TagLearner::new(&mut network, &labels, &train_sentences, &held_sentences, &gold, settings);
     let (fitted, judgement) = fit(&mut learner, weights, settings, metric, observer)?;
     let save = |out: &Path, weights: &Weights| {
-        save_task_folder(out, &network, weights, &labels, Problem::SingleLabel, StoredType::F32)
+        save_task(out, model, &network, weights, &labels, Problem::SingleLabel)
     };
     Finished {
         task: ("tag", "Tagging"),
@@ -85,7 +87,7 @@ pub fn finetune_tag(
         fitted,
         save: &save,
         tokenizer: &tokenizer,
-        limit,
+        limit: Some(limit),
         baselines: cheap,
     }
     .write(out)

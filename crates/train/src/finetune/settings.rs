@@ -4,6 +4,77 @@ use crate::error::TrainError;
 use crate::optimizer::{OptimizerKind, OptimizerSettings};
 use serde::{Deserialize, Serialize};
 
+/// What becomes of examples that are longer than the model or the settings take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TooLong {
+    /// The run doesn't begin, and says how many there are.
+    Refuse,
+    /// They are cut, and counted.
+    Cut,
+    /// They are left out, and counted.
+    Drop,
+}
+
+impl TooLong {
+    /// What becomes of `count` examples, in words.
+    pub(crate) fn told(self, count: usize, limit: usize) -> String {
+        let what = if self == TooLong::Drop { "left out" } else { "cut there" };
+        format!("{count} examples are longer than {limit} tokens and are {what}")
+    }
+
+    /// Refuses `count` examples of more than `limit` tokens, if they are to be refused. The longest has `longest`.
+    pub(crate) fn check(
+        self,
+        count: usize,
+        all: usize,
+        limit: usize,
+        longest: Option<usize>,
+    ) -> Result<(), TrainError> {
+        if count == 0 || self != TooLong::Refuse {
+            return Ok(());
+        }
+        let problem = format!(
+            "{count} of {all} are longer than {limit} tokens, the longest has {}\nhint: --too-long cut or --too-long \
+             drop, or a larger --max-tokens",
+            longest.unwrap_or_default()
+        );
+        Err(TrainError::Recipe { place: "examples".into(), problem })
+    }
+}
+
+/// Which parameters are trained, beside a new head.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Adapt {
+    /// All.
+    #[default]
+    Full,
+    /// Those of the last so many blocks and of what comes after them.
+    LastLayers(usize),
+    /// Updates of low rank beside frozen matrices.
+    Lora {
+        /// r.
+        rank: usize,
+        /// What updates are scaled by, before r or its root divides that.
+        alpha: f32,
+        /// Divide by √r instead of r.
+        rank_stabilized: bool,
+        /// Ends of the names of layers; none stands for all.
+        targets: Vec<String>,
+        /// Keep the frozen matrices in bf16.
+        half: bool,
+    },
+}
+
+impl Adapt {
+    /// Updates of low rank take a rate ten times as high as whole weights (Schulman et al. 2025, "LoRA Without
+    /// Regret").
+    fn more_rate(&self) -> f32 {
+        if matches!(self, Adapt::Lora { .. }) { 10.0 } else { 1.0 }
+    }
+}
+
 /// The settings of a run; the defaults are those of BERT's fine-tuning (Devlin et al. 2019, appendix A.3).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -26,6 +97,12 @@ pub struct Settings {
     pub clip: f32,
     /// Most tokens of an example, with those around it; at most what the model takes.
     pub max_tokens: usize,
+    /// What becomes of examples that are longer.
+    pub too_long: TooLong,
+    /// Most tokens that go through the model at once: a batch of more goes in parts, with the same gradients.
+    pub pass_tokens: usize,
+    /// What is trained.
+    pub adapt: Adapt,
     /// Looks at the held-out examples in each epoch.
     pub looks: usize,
     /// Stop after so many looks without a better one; 0 never.
@@ -48,6 +125,9 @@ impl Default for Settings {
             dropout: 0.1,
             clip: 1.0,
             max_tokens: 256,
+            too_long: TooLong::Refuse,
+            pass_tokens: 2048,
+            adapt: Adapt::Full,
             looks: 1,
             patience: 0,
             holdout: 0.1,
@@ -57,6 +137,18 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The usual settings of learning a task with a head.
+    pub fn for_heads(adapt: Adapt) -> Self {
+        let usual = Settings::default();
+        Settings { lr: usual.lr * adapt.more_rate(), adapt, ..usual }
+    }
+
+    /// The usual settings of learning to go on with texts.
+    pub fn for_texts(adapt: Adapt) -> Self {
+        let (lr, dropout) = (2e-5 * adapt.more_rate(), 0.0);
+        Settings { lr, dropout, batch: 8, max_tokens: 1024, adapt, ..Settings::default() }
+    }
+
     /// Refuses what makes no sense.
     ///
     /// # Errors
@@ -73,6 +165,10 @@ impl Settings {
             "warmup and dropout must be in 0..1".to_owned()
         } else if self.max_tokens < 4 {
             format!("max_tokens is {}, expected at least 4", self.max_tokens)
+        } else if self.pass_tokens == 0 {
+            "pass_tokens is 0, expected at least 1".to_owned()
+        } else if self.adapt == Adapt::LastLayers(0) {
+            "last layers is 0, expected at least 1".to_owned()
         } else if self.looks == 0 {
             "looks is 0, expected at least 1 an epoch".to_owned()
         } else if !(self.holdout > 0.0 && self.holdout < 1.0) {

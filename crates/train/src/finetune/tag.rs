@@ -95,6 +95,10 @@ impl Learner for TagLearner<'_> {
         self.training[example].0.input.ids.len()
     }
 
+    fn weight(&self, examples: &[usize]) -> usize {
+        examples.iter().flat_map(|&i| &self.training[i].1).filter(|&&target| target != IGNORED).count()
+    }
+
     fn loss(&mut self, weights: &Weights, examples: &[usize], step: u64) -> Result<Tensor, TrainError> {
         let sequences: Vec<&[u32]> =
             examples.iter().map(|&i| self.training[i].0.input.ids.as_slice()).collect();
