@@ -206,7 +206,7 @@ fn gradients<L: Learner>(
     for part in &parts {
         let share = learner.weight(part) as f32 / whole;
         // Dropout of each part has a seed of its own; that of a whole batch is the step's.
-        let seed = seed ^ ((part[0] as u64) << 32) * u64::from(parts.len() > 1);
+        let seed = seed ^ (((part[0] as u64) << 32) * u64::from(parts.len() > 1));
         let loss = learner.loss(weights, part, seed)?;
         let value = loss.item()?;
         if !value.is_finite() {
