@@ -190,7 +190,7 @@ impl Trainable {
     ) -> Result<nn::LossOutput, ModelError> {
         let hidden = self.hidden(weights, batch)?;
         let head = weights.widened(self.decoder.head().weight);
-        Ok(nn::linear_cross_entropy(&hidden, &head, targets, options)?)
+        Ok(nn::linear_cross_entropy(&hidden, &head, None, targets, options)?)
     }
 }
 

@@ -4,7 +4,8 @@ use crate::autograd::{record, recording};
 use crate::error::TensorError;
 use crate::tensor::Tensor;
 use hearth_kernel::Buffer;
-use hearth_kernel::gemm::{Mat, MatMut, Write, gemm};
+use hearth_kernel::elementwise::column_sum;
+use hearth_kernel::gemm::{Epilogue, Mat, MatMut, Write, gemm, gemm_with};
 use hearth_kernel::loss::{CrossEntropy, IGNORED, cross_entropy_backward_in_place, cross_entropy_forward};
 use hearth_kernel::optim::scale;
 use hearth_kernel::profile::{Work, operation, pass};
@@ -121,14 +122,15 @@ pub fn binary_cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor,
     }))
 }
 
-/// Cross-entropy of the logits `hidden Wᵀ`: hidden [N, C], weight [V, C], targets `[N]` where -1 doesn't
-/// count. The logits of only some rows exist at a time; their gradients are computed on the spot.
+/// Cross-entropy of the logits `hidden Wᵀ + b`: hidden [N, C], weight [V, C], bias `[V]`, targets `[N]` where -1
+/// doesn't count. The logits of only some rows exist at a time; their gradients are computed on the spot.
 ///
 /// # Errors
 /// If the shapes don't agree or a target lies outside V.
 pub fn linear_cross_entropy(
     hidden: &Tensor,
     weight: &Tensor,
+    bias: Option<&Tensor>,
     targets: &[i32],
     options: &CrossEntropyOptions,
 ) -> Result<LossOutput, TensorError> {
@@ -139,18 +141,24 @@ pub fn linear_cross_entropy(
     if cols != width || classes == 0 {
         return Err(mismatch());
     }
+    if let Some(bias) = bias.filter(|b| b.shape() != [classes]) {
+        return Err(TensorError::shape(op, format!("a bias [{classes}]"), &[bias.shape()]));
+    }
     let count = check_targets(op, targets, rows, classes)?;
     let chunk = match options.chunk {
         0 => (CHUNK_VALUES / classes).max(LEAST_ROWS),
         rows => rows,
     };
     let kernel = options.kernel();
-    let differentiate = recording(&[hidden, weight]);
+    let mut operands = vec![hidden, weight];
+    operands.extend(bias);
+    let differentiate = recording(&operands);
     let mut losses = Buffer::scratch(rows);
     let mut logits = Buffer::scratch(chunk.min(rows) * classes);
     let mut dhidden = differentiate.then(|| Buffer::scratch(rows * cols));
     // A frozen head has no gradient, which would be as large as the head.
     let mut dweight = recording(&[weight]).then(|| Buffer::zeros(classes * cols));
+    let mut dbias = bias.filter(|b| recording(&[b])).map(|_| Buffer::zeros(classes));
     let w = Mat::new(weight.data(), classes, cols);
     for start in (0..rows).step_by(chunk) {
         let part: Range<usize> = start..(start + chunk).min(rows);
@@ -160,7 +168,8 @@ pub fn linear_cross_entropy(
         let detail = || format!("{cols}→{classes}");
         let work = || Work::product(n, cols, classes);
         operation("head", detail, work, || {
-            gemm(h, w.t(), MatMut::new(logits, n, classes), Write::Overwrite);
+            let epilogue = Epilogue { bias: bias.map(Tensor::data), ..Epilogue::default() };
+            gemm_with(h, w.t(), MatMut::new(logits, n, classes), Write::Overwrite, epilogue);
         });
         let (targets, losses) = (&targets[part.clone()], &mut losses[part.clone()]);
         let Some(dhidden) = &mut dhidden else {
@@ -181,13 +190,16 @@ pub fn linear_cross_entropy(
                 gemm(d.t(), h, MatMut::new(dweight, classes, cols), Write::Accumulate);
             });
         }
+        if let Some(dbias) = &mut dbias {
+            column_sum(logits, classes, dbias);
+        }
     }
     let sum = losses.iter().map(|&l| f64::from(l)).sum();
-    let loss = record(mean_of(sum, count), &[hidden, weight], move |dy, grads| {
+    let loss = record(mean_of(sum, count), &operands, move |dy, grads| {
         let factor = dy.data()[0];
-        for (i, (gradient, shape)) in
-            [(dhidden, [rows, cols]), (dweight, [classes, cols])].into_iter().enumerate()
-        {
+        let shapes = [vec![rows, cols], vec![classes, cols], vec![classes]];
+        let gradients = [dhidden, dweight, dbias].into_iter().zip(shapes).enumerate();
+        for (i, (gradient, shape)) in gradients {
             let Some(mut gradient) = gradient else { continue };
             if factor != 1.0 {
                 scale(&mut gradient, factor);

@@ -166,16 +166,20 @@ fn cross_entropy_alone_and_fused_with_the_head() {
     let targets = [3, -1, 0, 8, 8, -1, 2];
     for options in OPTIONS {
         check(&[randn(&[7, 9], 18)], |t| Ok(nn::cross_entropy(&t[0], &targets, &options)?.loss));
-        check(&[randn(&[7, 4], 19), randn(&[9, 4], 20)], |t| {
-            Ok(nn::linear_cross_entropy(&t[0], &t[1], &targets, &options)?.loss)
+        let (hidden, head, bias) = (randn(&[7, 4], 19), randn(&[9, 4], 20), randn(&[9], 27));
+        check(&[hidden.clone(), head.clone()], |t| {
+            Ok(nn::linear_cross_entropy(&t[0], &t[1], None, &targets, &options)?.loss)
         });
-        let (hidden, head) = (randn(&[7, 4], 19), randn(&[9, 4], 20));
-        let fused = nn::linear_cross_entropy(&hidden, &head, &targets, &options).unwrap();
-        let logits = nn::linear(&hidden, &head, None, None).unwrap();
+        check(&[hidden.clone(), head.clone(), bias.clone()], |t| {
+            Ok(nn::linear_cross_entropy(&t[0], &t[1], Some(&t[2]), &targets, &options)?.loss)
+        });
+        let fused = nn::linear_cross_entropy(&hidden, &head, Some(&bias), &targets, &options).unwrap();
+        let logits = nn::linear(&hidden, &head, Some(&bias), None).unwrap();
         let plain = nn::cross_entropy(&logits, &targets, &options).unwrap();
         assert_eq!((fused.count, plain.count), (5, 5));
         assert!((fused.sum - plain.sum).abs() < 1e-5, "{} and {}", fused.sum, plain.sum);
-        let quiet = no_grad(|| nn::linear_cross_entropy(&hidden.parameter(), &head, &targets, &options));
+        let quiet =
+            no_grad(|| nn::linear_cross_entropy(&hidden.parameter(), &head, Some(&bias), &targets, &options));
         assert_eq!(quiet.unwrap().sum, fused.sum, "without gradients the loss is the same");
     }
 }
@@ -183,7 +187,7 @@ fn cross_entropy_alone_and_fused_with_the_head() {
 #[test]
 fn a_batch_without_targets_has_no_loss_and_no_gradient() {
     let hidden = randn(&[3, 4], 21).parameter();
-    let out = nn::linear_cross_entropy(&hidden, &randn(&[5, 4], 22), &[-1; 3], &OPTIONS[0]).unwrap();
+    let out = nn::linear_cross_entropy(&hidden, &randn(&[5, 4], 22), None, &[-1; 3], &OPTIONS[0]).unwrap();
     assert_eq!((out.count, out.sum, out.loss.item().unwrap()), (0, 0.0, 0.0));
     out.loss.backward().unwrap();
     assert!(hidden.grad().unwrap().data().iter().all(|&g| g == 0.0));
@@ -194,7 +198,7 @@ fn a_two_layer_network_end_to_end() {
     let inputs = [randn(&[4, 3], 23), randn(&[6, 3], 24), randn(&[6], 25), randn(&[5, 6], 26)];
     check_with(&inputs, 1e-2, 4e-3, |t| {
         let hidden = nn::linear(&t[0], &t[1], Some(&t[2]), Some(Activation::GeluErf))?;
-        Ok(nn::linear_cross_entropy(&hidden, &t[3], &[1, 2, -1, 0], &OPTIONS[0])?.loss)
+        Ok(nn::linear_cross_entropy(&hidden, &t[3], None, &[1, 2, -1, 0], &OPTIONS[0])?.loss)
     });
 }
 
@@ -206,6 +210,9 @@ fn errors_name_the_operation_and_the_shapes() {
         nn::linear(&x, &randn(&[4, 3], 1), Some(&randn(&[3], 1)), None).unwrap_err().to_string(),
         nn::layer_norm(&x, &randn(&[2], 1), None, 1e-5).unwrap_err().to_string(),
         nn::cross_entropy(&x, &[0, 3], &OPTIONS[0]).unwrap_err().to_string(),
+        nn::linear_cross_entropy(&x, &x, Some(&randn(&[3], 1)), &[0, 1], &OPTIONS[0])
+            .unwrap_err()
+            .to_string(),
         nn::attention_qkv(&randn(&[1, 2, 7], 1), 2, &spans_of("causal", 1), 1.0).unwrap_err().to_string(),
     ];
     assert_eq!(
@@ -215,6 +222,7 @@ fn errors_name_the_operation_and_the_shapes() {
             "linear: expected a bias [4], got [3]",
             "layer_norm: expected x [.., C] and gamma [C], got [2, 3] and [2]",
             "cross_entropy: target 3 is out of range for 3",
+            "linear_cross_entropy: expected a bias [2], got [3]",
             "attention_qkv: expected [B, T, 3C] with C a multiple of 2 heads, got [1, 2, 7]",
         ]
     );
