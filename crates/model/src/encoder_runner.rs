@@ -9,6 +9,7 @@ use crate::runner::MAX_ROWS;
 use crate::source::Source;
 use hearth_kernel::attention::{AttentionShape, attention_segments};
 use hearth_kernel::quant::BlockType;
+use hearth_kernel::rope::{RopeTable, rope};
 
 /// An encoder ready to run: packed weights, static buffers.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub struct EncoderRunner {
     encoder: Encoder,
     plan: Plan,
     layers: Layers,
+    rope: Option<RopeTable>,
     max_rows: usize,
 }
 
@@ -30,7 +32,10 @@ impl EncoderRunner {
         // The longest sequence has to fit in one pass.
         let max_rows = MAX_ROWS.max(encoder.config().max_positions);
         let layers = Layers::pack(&plan, None, source, max_rows, kind)?;
-        Ok(EncoderRunner { encoder, plan, layers, max_rows })
+        let positions = encoder.config().max_positions;
+        let table = |frequencies: Vec<f64>| RopeTable::with_frequencies(&frequencies, positions);
+        let rope = encoder.rope_frequencies().map(table);
+        Ok(EncoderRunner { encoder, plan, layers, rope, max_rows })
     }
 
     /// The description that runs here.
@@ -54,7 +59,8 @@ impl EncoderRunner {
         self.run_with_types(sequences, &types)
     }
 
-    /// The same with the type of each token: 0 in a first text, 1 in a second.
+    /// The same with the type of each token: 0 in a first text, 1 in a second. A model without types doesn't look
+    /// at them.
     ///
     /// # Errors
     /// Those of [`run`](Self::run), or if there isn't one type a token, or one isn't the model's.
@@ -62,7 +68,8 @@ impl EncoderRunner {
         let config = self.encoder.config();
         let tokens = sequences.concat();
         let highest = types.iter().max().map_or(0, |&kind| kind as usize);
-        if types.len() != tokens.len() || highest >= config.n_types {
+        let known = config.n_types == 0 || highest < config.n_types;
+        if types.len() != tokens.len() || !known {
             let (n, t, most) = (tokens.len(), types.len(), config.n_types);
             let problem =
                 format!("{t} types up to {highest} for {n} tokens, expected one each, less than {most}");
@@ -88,10 +95,10 @@ impl EncoderRunner {
             segments.push(end..end + sequence.len());
             end += sequence.len();
         }
-        let (n, heads, dim) = (tokens.len(), config.n_heads, config.head_dim());
-        let mut shape = AttentionShape::contiguous(1, n, n, heads, heads, dim);
+        let (n, heads, kv_heads) = (tokens.len(), config.n_heads, config.n_kv_heads());
+        let mut shape = AttentionShape::contiguous(1, n, n, heads, kv_heads, config.head_dim());
         shape.scale = config.attention_scale();
-        let width = config.hidden_size;
+        let (width, kv_width) = (config.hidden_size, kv_heads * config.head_dim());
         let ids = Ids { tokens: &tokens, positions: &positions, types };
         let ops = &self.plan.ops;
         let mut next = 0;
@@ -99,9 +106,15 @@ impl EncoderRunner {
             next += match ops[next] {
                 Op::Attention { q, k, v, out, .. } => {
                     self.layers.writing(out, |layers, out| {
-                        let [q, k, v] = [q, k, v].map(|slot| &layers.buffers[slot][..n * width]);
+                        let q = &layers.buffers[q][..n * width];
+                        let [k, v] = [k, v].map(|slot| &layers.buffers[slot][..n * kv_width]);
                         attention_segments(&shape, &segments, q, k, v, &mut out[..n * width]);
                     });
+                    1
+                }
+                Op::Rope { x, heads, cols, .. } => {
+                    let table = self.rope.as_ref().expect("a description with RoPE has a table");
+                    rope(&mut self.layers.buffers[x][..n * cols], &positions, heads, table, false);
                     1
                 }
                 _ => self.layers.step(&ops[next..], &ids),

@@ -1,12 +1,13 @@
-//! An encoder out of a Hugging Face folder: `config.json` of model type `bert`, or, where that file says
+//! An encoder out of a Hugging Face folder: `config.json` of model type `bert` or `eurobert`, or, where that file says
 //! nothing of the architecture, the shapes of the tensors.
 
-use crate::encoder::{Encoder, EncoderConfig};
+use crate::encoder::{Encoder, EncoderConfig, EncoderFamily};
 use crate::error::ModelError;
+use crate::executor::ParamSpec;
 use crate::folder::{read_json, visit_tensors, weight_files};
-use crate::hf::encoder_config_from_json;
-use crate::weights::Weights;
-use hearth_kernel::activation::Activation;
+use crate::hf::ENCODERS;
+use crate::hf_encoder::encoder_config_from_json;
+use crate::weights::{StoredType, Weights, encode, write_tensors};
 use hearth_tensor::Tensor;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -16,9 +17,6 @@ use std::path::{Path, PathBuf};
 /// Turc et al. 2019, Devlin et al. 2019.
 const HEADS: [(usize, usize); 7] =
     [(128, 2), (256, 4), (312, 12), (384, 12), (512, 8), (768, 12), (1024, 16)];
-
-/// What the classes over `BertModel` put in front of its names.
-const PREFIX: &str = "bert.";
 
 /// An encoder of a folder.
 #[derive(Debug)]
@@ -41,7 +39,7 @@ impl EncoderFolder {
     /// If the file isn't there, or isn't JSON.
     pub fn is_encoder(dir: &Path) -> Result<bool, ModelError> {
         let json = config_of(dir)?;
-        Ok(json.get("model_type").is_none_or(|kind| kind == "bert"))
+        Ok(json.get("model_type").is_none_or(|kind| ENCODERS.iter().any(|known| kind == known)))
     }
 
     /// Opens a folder.
@@ -50,14 +48,21 @@ impl EncoderFolder {
     /// If a file is missing or isn't what it should be, or if nothing says how many heads there are.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
         let json = config_of(dir)?;
-        let mut found = Found::read(dir)?;
         let guessed = json.get("model_type").is_none();
-        let mut config = match guessed {
-            true => found.config(dir)?,
-            false => encoder_config_from_json(&dir.join("config.json").display().to_string(), &json)?,
+        let (config, mut found) = match guessed {
+            true => {
+                let found = Found::read(dir, EncoderFamily::Bert)?;
+                (found.config(dir)?, found)
+            }
+            false => {
+                let place = dir.join("config.json").display().to_string();
+                let config = encoder_config_from_json(&place, &json)?;
+                let found = Found::read(dir, config.family)?;
+                (config, found)
+            }
         };
-        config.pooler = found.tensors.contains_key("pooler.dense.weight");
-        let encoder = Encoder::new(config)?;
+        let pooler = found.tensors.contains_key("pooler.dense.weight");
+        let encoder = Encoder::new(EncoderConfig { pooler, ..config })?;
         let mut tensors = Vec::with_capacity(encoder.specs().len());
         for spec in encoder.specs() {
             let missing = || format!("no tensor {}, expected shape {:?}", spec.name, spec.shape);
@@ -70,11 +75,35 @@ impl EncoderFolder {
             tensors.push(tensor);
         }
         if let Some(name) = found.tensors.keys().next() {
-            return Err(found.problem(format!("tensor {name} belongs to no part of a bert")));
+            let kind = encoder.config().family.model_type();
+            return Err(found.problem(format!("tensor {name} belongs to no part of a {kind}")));
         }
         let weights = Weights::from_tensors(&encoder, tensors)?;
         Ok(EncoderFolder { encoder, weights, heads: found.heads, guessed })
     }
+}
+
+/// Writes the parameters of an encoder with a head, `specs`, into `model.safetensors`: those of the encoder come first,
+/// and get the prefix of the classes with a head.
+pub(crate) fn write_encoder_tensors(
+    dir: &Path,
+    encoder: &Encoder,
+    specs: &[ParamSpec],
+    weights: &Weights,
+    dtype: StoredType,
+) -> Result<(), ModelError> {
+    let under_head = encoder.specs().len();
+    let tensors: Vec<(String, &[usize], Vec<u8>)> = specs
+        .iter()
+        .zip(weights.tensors())
+        .enumerate()
+        .map(|(i, (spec, tensor))| {
+            let prefix = if i < under_head { encoder.config().family.name_prefix() } else { "" };
+            (format!("{prefix}{}", spec.name), &spec.shape[..], encode(tensor.data(), dtype))
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| (name.as_str(), *shape, &bytes[..]));
+    write_tensors(&dir.join("model.safetensors"), views, dtype)
 }
 
 fn config_of(dir: &Path) -> Result<Value, ModelError> {
@@ -87,7 +116,7 @@ fn config_of(dir: &Path) -> Result<Value, ModelError> {
 
 /// Heads of tasks, which the hidden states don't need.
 fn is_head(name: &str) -> bool {
-    ["cls.", "classifier.", "qa_outputs."].iter().any(|prefix| name.starts_with(prefix))
+    ["cls.", "classifier.", "qa_outputs.", "lm_head.", "dense."].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// All tensors of a folder but what carries nothing, without the prefix.
@@ -98,20 +127,21 @@ struct Found {
 }
 
 impl Found {
-    fn read(dir: &Path) -> Result<Self, ModelError> {
+    fn read(dir: &Path, family: EncoderFamily) -> Result<Self, ModelError> {
+        let prefix = family.name_prefix();
         let files = weight_files(dir)?;
         let file = files.keys().next().cloned().unwrap_or_else(|| dir.to_owned());
         let mut found = Found { file, tensors: HashMap::new(), heads: HashMap::new() };
         for (file, expected) in &files {
             visit_tensors(file, expected, |name, shape, rows| {
-                let bare = name.strip_prefix(PREFIX).unwrap_or(name);
+                let bare = name.strip_prefix(prefix).unwrap_or(name);
                 if bare == "embeddings.position_ids" {
                     return Ok(());
                 }
                 let tensor = Tensor::from_vec(rows?.values(), shape)?;
                 let list = if is_head(bare) { &mut found.heads } else { &mut found.tensors };
                 if list.insert(bare.to_owned(), tensor).is_some() {
-                    let problem = format!("tensor {bare} is there with and without {PREFIX}");
+                    let problem = format!("tensor {bare} is there with and without {prefix}");
                     return Err(ModelError::Weights { file: file.clone(), problem });
                 }
                 Ok(())
@@ -149,17 +179,12 @@ impl Found {
             });
         };
         let block = |i: usize| format!("encoder.layer.{i}.intermediate.dense.weight");
+        let n_layers = (0..).take_while(|&i| self.tensors.contains_key(&block(i))).count();
+        let positions = shape("embeddings.position_embeddings.weight")?.0;
         Ok(EncoderConfig {
-            vocab_size,
-            hidden_size,
             intermediate_size: shape(&block(0))?.0,
-            n_layers: (0..).take_while(|&i| self.tensors.contains_key(&block(i))).count(),
-            n_heads,
-            max_positions: shape("embeddings.position_embeddings.weight")?.0,
             n_types: shape("embeddings.token_type_embeddings.weight")?.0,
-            norm_eps: 1e-12,
-            activation: Activation::GeluErf,
-            pooler: false,
+            ..EncoderConfig::bert(vocab_size, hidden_size, n_layers, n_heads, positions)
         })
     }
 }

@@ -4,7 +4,6 @@
 //! are errors: a model that loads gives the right logits.
 
 use crate::config::{DecoderConfig, Family, Sliding};
-use crate::encoder::EncoderConfig;
 use crate::error::ModelError;
 use crate::rope_scaling::RopeScaling;
 use hearth_kernel::activation::Activation;
@@ -19,22 +18,25 @@ pub struct SpecialIds {
     pub eos: Option<u32>,
 }
 
+/// The model types of encoders.
+pub(crate) const ENCODERS: [&str; 2] = ["bert", "eurobert"];
+
 /// Reads fields of one JSON object, with errors that name the file and the field.
-struct Fields<'a> {
-    place: &'a str,
-    json: &'a Value,
+pub(crate) struct Fields<'a> {
+    pub(crate) place: &'a str,
+    pub(crate) json: &'a Value,
 }
 
 impl Fields<'_> {
-    fn error(&self, problem: String) -> ModelError {
+    pub(crate) fn error(&self, problem: String) -> ModelError {
         ModelError::Config { place: self.place.to_owned(), problem }
     }
 
-    fn present(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn present(&self, name: &str) -> Option<&Value> {
         self.json.get(name).filter(|v| !v.is_null())
     }
 
-    fn size(&self, name: &str) -> Result<usize, ModelError> {
+    pub(crate) fn size(&self, name: &str) -> Result<usize, ModelError> {
         let value = self.present(name).ok_or_else(|| self.error(format!("{name} is missing")))?;
         value
             .as_u64()
@@ -42,11 +44,11 @@ impl Fields<'_> {
             .ok_or_else(|| self.error(format!("{name} is {value}, expected a whole number")))
     }
 
-    fn size_or(&self, name: &str, default: usize) -> Result<usize, ModelError> {
+    pub(crate) fn size_or(&self, name: &str, default: usize) -> Result<usize, ModelError> {
         if self.present(name).is_some() { self.size(name) } else { Ok(default) }
     }
 
-    fn number_or(&self, name: &str, default: f32) -> Result<f32, ModelError> {
+    pub(crate) fn number_or(&self, name: &str, default: f32) -> Result<f32, ModelError> {
         match self.present(name) {
             None => Ok(default),
             Some(v) => v
@@ -56,7 +58,7 @@ impl Fields<'_> {
         }
     }
 
-    fn flag_or(&self, name: &str, default: bool) -> Result<bool, ModelError> {
+    pub(crate) fn flag_or(&self, name: &str, default: bool) -> Result<bool, ModelError> {
         match self.present(name) {
             None => Ok(default),
             Some(v) => {
@@ -65,7 +67,7 @@ impl Fields<'_> {
         }
     }
 
-    fn text_or<'s>(&'s self, name: &str, default: &'s str) -> Result<&'s str, ModelError> {
+    pub(crate) fn text_or<'s>(&'s self, name: &str, default: &'s str) -> Result<&'s str, ModelError> {
         match self.present(name) {
             None => Ok(default),
             Some(v) => v.as_str().ok_or_else(|| self.error(format!("{name} is {v}, expected a string"))),
@@ -73,7 +75,7 @@ impl Fields<'_> {
     }
 
     /// Refuses a setting that isn't supported.
-    fn expect_flag(&self, name: &str, wanted: bool) -> Result<(), ModelError> {
+    pub(crate) fn expect_flag(&self, name: &str, wanted: bool) -> Result<(), ModelError> {
         match self.flag_or(name, wanted)? {
             found if found == wanted => Ok(()),
             found => {
@@ -94,53 +96,14 @@ pub fn config_from_json(place: &str, json: &Value) -> Result<DecoderConfig, Mode
         "qwen2" => llama(&fields, Family::Qwen2),
         "qwen3" => llama(&fields, Family::Qwen3),
         "gemma3_text" => gemma3(&fields),
-        "bert" => Err(fields.error(
-            "a bert is an encoder: it embeds texts, and can't continue them\nhint: hearth embed runs it"
-                .into(),
-        )),
+        kind if ENCODERS.contains(&kind) => Err(fields.error(format!(
+            "a {kind} is an encoder: it embeds texts, and can't continue them\nhint: hearth embed runs it"
+        ))),
         other => Err(fields.error(format!(
             "model_type {other:?} isn't one that runs here\nhint: {} and mistral do",
             Family::ALL.map(Family::model_type).join(", ")
         ))),
     }?;
-    config.validate().map_err(|e| fields.error(e.to_string()))?;
-    Ok(config)
-}
-
-/// Reads the configuration of an encoder of model type `bert`; whether it has a pooler, its tensors tell.
-pub fn encoder_config_from_json(place: &str, json: &Value) -> Result<EncoderConfig, ModelError> {
-    let fields = Fields { place, json };
-    let model_type = fields.text_or("model_type", "")?;
-    if model_type != "bert" {
-        return Err(
-            fields.error(format!("model_type {model_type:?} isn't an encoder that runs here\nhint: bert is"))
-        );
-    }
-    fields.expect_flag("is_decoder", false)?;
-    fields.expect_flag("add_cross_attention", false)?;
-    let positions = fields.text_or("position_embedding_type", "absolute")?;
-    if positions != "absolute" {
-        return Err(fields.error(format!("position_embedding_type {positions:?} isn't supported")));
-    }
-    let activation = match fields.text_or("hidden_act", "gelu")? {
-        "gelu" => Activation::GeluErf,
-        "gelu_new" | "gelu_pytorch_tanh" => Activation::GeluTanh,
-        "relu" => Activation::Relu,
-        "silu" | "swish" => Activation::Silu,
-        other => return Err(fields.error(format!("hidden_act {other:?} isn't known"))),
-    };
-    let config = EncoderConfig {
-        vocab_size: fields.size("vocab_size")?,
-        hidden_size: fields.size("hidden_size")?,
-        intermediate_size: fields.size("intermediate_size")?,
-        n_layers: fields.size("num_hidden_layers")?,
-        n_heads: fields.size("num_attention_heads")?,
-        max_positions: fields.size("max_position_embeddings")?,
-        n_types: fields.size_or("type_vocab_size", 2)?,
-        norm_eps: fields.number_or("layer_norm_eps", 1e-12)?,
-        activation,
-        pooler: false,
-    };
     config.validate().map_err(|e| fields.error(e.to_string()))?;
     Ok(config)
 }
@@ -296,7 +259,7 @@ fn sliding_pattern(fields: &Fields, n_layers: usize) -> Result<usize, ModelError
 }
 
 /// The base of the rotary embedding and its scaling, from fields of their own or from `rope_parameters`.
-fn rope(fields: &Fields) -> Result<(f32, Option<RopeScaling>), ModelError> {
+pub(crate) fn rope(fields: &Fields) -> Result<(f32, Option<RopeScaling>), ModelError> {
     let mut theta = fields.number_or("rope_theta", 10_000.0)?;
     let mut scaled = None;
     for name in ["rope_scaling", "rope_parameters"] {
@@ -373,34 +336,6 @@ pub fn config_to_json(config: &DecoderConfig, ids: SpecialIds, dtype: &str) -> V
     json
 }
 
-/// Writes the configuration of an encoder, as `transformers` has it for `BertModel`.
-pub fn encoder_config_to_json(config: &EncoderConfig, dtype: &str) -> Value {
-    let activation = match config.activation {
-        Activation::GeluTanh => "gelu_pytorch_tanh",
-        Activation::Relu => "relu",
-        Activation::Silu => "silu",
-        _ => "gelu",
-    };
-    json!({
-        "architectures": ["BertModel"],
-        "model_type": "bert",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "max_position_embeddings": config.max_positions,
-        "type_vocab_size": config.n_types,
-        "layer_norm_eps": round_trip(config.norm_eps),
-        "hidden_act": activation,
-        "position_embedding_type": "absolute",
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
-        "initializer_range": 0.02,
-        "torch_dtype": dtype,
-    })
-}
-
 fn gpt_to_json(config: &DecoderConfig) -> Value {
     let activation = match config.activation {
         // What `transformers` calls gelu in GPT-1 is the tanh form.
@@ -446,7 +381,7 @@ fn llama_to_json(config: &DecoderConfig) -> Value {
 }
 
 /// The shortest decimal that reads back as the same `f32`, instead of the digits of its widening.
-fn round_trip(x: f32) -> f64 {
+pub(crate) fn round_trip(x: f32) -> f64 {
     x.to_string().parse().unwrap_or(f64::from(x))
 }
 

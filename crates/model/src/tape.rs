@@ -1,5 +1,6 @@
 //! The training executor: runs a description eagerly on tensors that record their gradients.
 
+use crate::config::DecoderConfig;
 use crate::decoder::Decoder;
 use crate::encoder::Encoder;
 use crate::error::ModelError;
@@ -162,7 +163,8 @@ impl Trainable {
         let mut tape = Tape {
             weights,
             batch,
-            decoder: Some(self),
+            rope: self.rope.as_ref(),
+            windows: Some(config),
             n_heads: config.n_heads,
             head_dim: config.head_dim,
             scale: config.attention_scale(),
@@ -198,7 +200,8 @@ impl Trainable {
 #[derive(Debug)]
 pub struct TrainableEncoder {
     encoder: Encoder,
-    /// Probability of zeroing a value where BERT has dropout; 0 turns it off.
+    rope: Option<[Arc<RopeTable>; 2]>,
+    /// Probability of zeroing a value after the embeddings, each attention and each feed-forward block; 0 turns it off.
     pub dropout: f32,
     /// Which values: a new seed a step gives new masks, the same seed the same ones.
     pub dropout_seed: u64,
@@ -209,7 +212,12 @@ pub struct TrainableEncoder {
 impl TrainableEncoder {
     /// Prepares `encoder` for training, without dropout.
     pub fn new(encoder: Encoder) -> Self {
-        TrainableEncoder { encoder, dropout: 0.0, dropout_seed: 0, lora: None }
+        let rope = encoder.rope_frequencies().map(|frequencies| {
+            let table = RopeTable::with_frequencies(&frequencies, encoder.config().max_positions);
+            let table = Arc::new(table);
+            [table.clone(), table]
+        });
+        TrainableEncoder { encoder, rope, dropout: 0.0, dropout_seed: 0, lora: None }
     }
 
     /// The description.
@@ -221,7 +229,7 @@ impl TrainableEncoder {
     pub fn hidden(&self, weights: &Weights, batch: &TokenBatch) -> Result<Tensor, ModelError> {
         let config = self.encoder.config();
         batch.check(config.vocab_size, config.max_positions)?;
-        let types = batch.types.iter().flat_map(|types| types.iter());
+        let types = batch.types.iter().filter(|_| config.n_types > 0).flat_map(|types| types.iter());
         if let Some(kind) = types.copied().find(|&kind| kind as usize >= config.n_types) {
             let problem = format!("token type {kind}, expected less than {}", config.n_types);
             return Err(ModelError::Config { place: "batch".into(), problem });
@@ -229,7 +237,8 @@ impl TrainableEncoder {
         let mut tape = Tape {
             weights,
             batch,
-            decoder: None,
+            rope: self.rope.as_ref(),
+            windows: None,
             n_heads: config.n_heads,
             head_dim: config.head_dim(),
             scale: config.attention_scale(),
@@ -286,8 +295,9 @@ fn adapted(
 struct Tape<'a> {
     weights: &'a Weights,
     batch: &'a TokenBatch,
-    /// For rotary embeddings and sliding windows; an encoder has neither.
-    decoder: Option<&'a Trainable>,
+    rope: Option<&'a [Arc<RopeTable>; 2]>,
+    /// For sliding windows, which decoders may have.
+    windows: Option<&'a DecoderConfig>,
     n_heads: usize,
     head_dim: usize,
     scale: f32,
@@ -313,7 +323,7 @@ impl Tape<'_> {
     }
 
     fn window_of(&self, layer: usize) -> Option<usize> {
-        self.decoder.and_then(|model| model.decoder.config().window_of(layer))
+        self.windows.and_then(|config| config.window_of(layer))
     }
 
     /// [B, T, H, D] as [N, H·D].
@@ -369,8 +379,7 @@ impl Executor for Tape<'_> {
 
     fn rope(&mut self, layer: usize, x: Tensor, _heads: usize) -> Result<Tensor, ModelError> {
         let local = self.window_of(layer).is_some();
-        let tables = self.decoder.and_then(|model| model.rope.as_ref());
-        let table = &tables.expect("a description with RoPE has tables")[usize::from(local)];
+        let table = &self.rope.expect("a description with RoPE has tables")[usize::from(local)];
         let heads = self.heads(&x)?;
         self.rows(&nn::rope(&heads, &self.batch.positions, table)?)
     }

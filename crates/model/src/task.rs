@@ -2,15 +2,17 @@
 //! computations are those of `transformers`' classes `…ForSequenceClassification`, `…ForTokenClassification` and
 //! `…ForQuestionAnswering`, so that what is trained here opens there.
 //!
-//! An encoder answers about a whole sequence from its pooler's vector of the first token (Devlin et al. 2019,
-//! section 3.2), a decoder from the last token's hidden state, which has seen all others.
+//! BERT answers about a whole sequence from its pooler's vector of the first token (Devlin et al. 2019,
+//! section 3.2), EuroBERT from the mean over all tokens of `gelu(W h + b)`, a decoder from the last token's hidden
+//! state, which has seen all others.
 
-use crate::encoder::{Encoder, EncoderConfig};
+use crate::encoder::{Encoder, EncoderConfig, EncoderFamily};
 use crate::error::ModelError;
 use crate::executor::{Init, Linear, ParamId, ParamSpec, Role};
 use crate::lora::Lora;
 use crate::tape::{TokenBatch, Trainable, TrainableEncoder};
 use crate::weights::Weights;
+use hearth_kernel::activation::Activation;
 use hearth_tensor::{Rng, Tensor, nn};
 
 /// What is answered, and how many numbers an answer has.
@@ -108,6 +110,8 @@ impl Backbone {
 pub struct TaskModel {
     backbone: Backbone,
     task: Task,
+    /// EuroBERT's layer between hidden states and head.
+    dense: Option<Linear>,
     head: Linear,
     specs: Vec<ParamSpec>,
     /// Probability of zeroing a value where BERT has dropout, and in what the head sees; 0 turns it off.
@@ -123,17 +127,28 @@ impl AsRef<[ParamSpec]> for TaskModel {
 }
 
 impl TaskModel {
-    /// Puts a head on an architecture. An encoder that is asked about sequences gains a pooler if it has none.
+    /// Puts a head on an architecture. A BERT that is asked about sequences gains a pooler if it has none.
     ///
     /// # Errors
-    /// If the task has no outputs.
+    /// If the task has no outputs, or `transformers` has no class for it.
     pub fn new(backbone: Backbone, task: Task) -> Result<Self, ModelError> {
         if task.outputs() == 0 {
             let problem = "a head with no outputs, expected at least one label".to_owned();
             return Err(ModelError::Config { place: "task".into(), problem });
         }
+        let family = match &backbone {
+            Backbone::Encoder(model) => Some(model.encoder().config().family),
+            Backbone::Decoder(_) => None,
+        };
+        let eurobert = matches!(family, Some(EncoderFamily::EuroBert(_)));
+        if eurobert && task == Task::Span {
+            let problem = "a eurobert has no head that finds spans\nhint: a bert has".to_owned();
+            return Err(ModelError::Config { place: "task".into(), problem });
+        }
         let backbone = match (backbone, task) {
-            (Backbone::Encoder(model), Task::Sequence(_)) if model.encoder().pooler().is_none() => {
+            (Backbone::Encoder(model), Task::Sequence(_))
+                if family == Some(EncoderFamily::Bert) && model.encoder().pooler().is_none() =>
+            {
                 let config = EncoderConfig { pooler: true, ..model.encoder().config().clone() };
                 Backbone::Encoder(TrainableEncoder::new(Encoder::new(config)?))
             }
@@ -147,14 +162,19 @@ impl TaskModel {
             (Backbone::Decoder(_), Task::Sequence(_)) => ("score", false),
             (Backbone::Decoder(_), Task::Tokens(_)) => ("score", true),
         };
-        let mut add = |name: String, shape: &[usize], init, role| {
-            specs.push(ParamSpec { name, shape: shape.to_vec(), init, role });
-            ParamId(specs.len() - 1)
+        let mut linear = |name: &str, outputs: usize, role: Role, biased: bool| {
+            let mut add = |name: String, shape: &[usize], init, role| {
+                specs.push(ParamSpec { name, shape: shape.to_vec(), init, role });
+                ParamId(specs.len() - 1)
+            };
+            let weight = add(format!("{name}.weight"), &[outputs, inputs], Init::Normal(0.02), role);
+            let bias = biased.then(|| add(format!("{name}.bias"), &[outputs], Init::Zeros, Role::Vector));
+            Linear { weight, bias, inputs, outputs, in_out: false }
         };
-        let weight = add(format!("{name}.weight"), &[outputs, inputs], Init::Normal(0.02), Role::Head);
-        let bias = biased.then(|| add(format!("{name}.bias"), &[outputs], Init::Zeros, Role::Vector));
-        let head = Linear { weight, bias, inputs, outputs, in_out: false };
-        Ok(TaskModel { backbone, task, head, specs, dropout: 0.0, dropout_seed: 0 })
+        let between = eurobert && matches!(task, Task::Sequence(_));
+        let dense = between.then(|| linear("dense", inputs, Role::Matrix, true));
+        let head = linear(name, outputs, Role::Head, biased);
+        Ok(TaskModel { backbone, task, dense, head, specs, dropout: 0.0, dropout_seed: 0 })
     }
 
     /// The architecture under the head.
@@ -165,6 +185,11 @@ impl TaskModel {
     /// What is answered.
     pub fn task(&self) -> Task {
         self.task
+    }
+
+    /// The layer over hidden states, followed by GELU, whose mean over a sequence the head of a EuroBERT sees.
+    pub fn dense(&self) -> Option<&Linear> {
+        self.dense.as_ref()
     }
 
     /// The head's layer.
@@ -230,9 +255,15 @@ impl TaskModel {
             Backbone::Encoder(encoder) => {
                 (encoder.dropout, encoder.dropout_seed) = (dropout, seed);
                 let hidden = encoder.hidden(weights, batch)?;
-                match self.task {
-                    Task::Sequence(_) => encoder.pooled(weights, batch, &hidden)?,
-                    Task::Tokens(_) | Task::Span => hidden,
+                match (self.task, &self.dense) {
+                    (Task::Sequence(_), Some(dense)) => {
+                        let bias = dense.bias.map(|b| weights.get(b));
+                        let activation = Some(Activation::GeluErf);
+                        let states = nn::linear(&hidden, weights.get(dense.weight), bias, activation)?;
+                        sequence_means(batch, &states)?
+                    }
+                    (Task::Sequence(_), None) => encoder.pooled(weights, batch, &hidden)?,
+                    (Task::Tokens(_) | Task::Span, _) => hidden,
                 }
             }
             Backbone::Decoder(decoder) => {
@@ -253,6 +284,17 @@ impl TaskModel {
         let bias = self.head.bias.map(|b| weights.get(b));
         Ok(nn::linear(&states, weights.get(self.head.weight), bias, None)?)
     }
+}
+
+/// The mean of each sequence's rows of x [N, C]: [sequences, C].
+fn sequence_means(batch: &TokenBatch, x: &Tensor) -> Result<Tensor, ModelError> {
+    let (firsts, lasts, n) = (batch.first_rows(), batch.last_rows(), x.shape()[0]);
+    // A product with shares of a sequence is small beside those of a block.
+    let mut shares = vec![0.0; firsts.len() * n];
+    for ((share, first), last) in shares.chunks_exact_mut(n.max(1)).zip(&firsts).zip(&lasts) {
+        share[*first as usize..=*last as usize].fill(1.0 / (last - first + 1) as f32);
+    }
+    Ok(Tensor::from_vec(shares, &[firsts.len(), n])?.matmul(x)?)
 }
 
 /// Sets the head's dropout apart from that of the blocks.

@@ -4,11 +4,11 @@
 use crate::error::ModelError;
 use crate::executor::ParamSpec;
 use crate::folder::read_json;
-use crate::folder_encoder::EncoderFolder;
-use crate::hf::encoder_config_to_json;
+use crate::folder_encoder::{EncoderFolder, write_encoder_tensors};
+use crate::hf_encoder::encoder_config_to_json;
 use crate::tape::TrainableEncoder;
 use crate::task::{Backbone, Task, TaskModel};
-use crate::weights::{StoredType, Weights, encode, write_json, write_tensors};
+use crate::weights::{StoredType, Weights, write_json};
 use hearth_tensor::Tensor;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -51,10 +51,10 @@ pub struct TaskFolder {
     pub problem: Problem,
 }
 
-/// The classes of BERT with a head.
-const SEQUENCE: &str = "BertForSequenceClassification";
-const TOKENS: &str = "BertForTokenClassification";
-const SPAN: &str = "BertForQuestionAnswering";
+/// How the names of classes with a head end, behind the architecture's.
+const SEQUENCE: &str = "ForSequenceClassification";
+const TOKENS: &str = "ForTokenClassification";
+const SPAN: &str = "ForQuestionAnswering";
 
 fn class_of(task: Task) -> &'static str {
     match task {
@@ -96,17 +96,23 @@ impl TaskFolder {
         let class = json["architectures"][0].as_str().unwrap_or_default();
         let labels = labels_of(&json).map_err(&fail)?;
         let count = labels.len();
-        let task = match class {
+        let EncoderFolder { encoder, weights, mut heads, .. } = EncoderFolder::open(dir)?;
+        let prefix = encoder.config().family.class_prefix();
+        let task = match class.strip_prefix(prefix).unwrap_or_default() {
             SEQUENCE => Task::Sequence(count),
             TOKENS => Task::Tokens(count),
             SPAN => Task::Span,
-            other => {
+            _ => {
                 return Err(fail(format!(
-                    "architectures is {other:?}, which has no head that runs here; {SEQUENCE}, {TOKENS}, {SPAN} \
+                    "architectures is {class:?}, which has no head that runs here; {prefix}{SEQUENCE} and the like \
                      have\nhint: hearth finetune puts one on a model"
                 )));
             }
         };
+        let pooling = json.get("classifier_pooling").and_then(Value::as_str).unwrap_or("late");
+        if prefix == "EuroBert" && matches!(task, Task::Sequence(_)) && pooling != "late" {
+            return Err(fail(format!("classifier_pooling {pooling:?} isn't supported, only \"late\" is")));
+        }
         let problem = match json.get("problem_type").and_then(Value::as_str) {
             None if count == 1 => Problem::Regression,
             None => Problem::SingleLabel,
@@ -115,7 +121,6 @@ impl TaskFolder {
                 known.ok_or_else(|| fail(format!("problem_type {name:?} isn't known")))?.0
             }
         };
-        let EncoderFolder { encoder, weights, mut heads, .. } = EncoderFolder::open(dir)?;
         let mut named: HashMap<String, Tensor> =
             encoder.specs().iter().map(|s| s.name.clone()).zip(weights.tensors().iter().cloned()).collect();
         let model = TaskModel::new(Backbone::Encoder(TrainableEncoder::new(encoder)), task)?;
@@ -165,22 +170,10 @@ pub fn save_task_folder(
     };
     fs_err::create_dir_all(dir)?;
     let encoder = encoder.encoder();
-    let under_head = encoder.specs().len();
-    let tensors: Vec<(String, &[usize], Vec<u8>)> = model
-        .specs()
-        .iter()
-        .zip(weights.tensors())
-        .enumerate()
-        .map(|(i, (spec, tensor))| {
-            let prefix = if i < under_head { "bert." } else { "" };
-            (format!("{prefix}{}", spec.name), &spec.shape[..], encode(tensor.data(), dtype))
-        })
-        .collect();
-    let views = tensors.iter().map(|(name, shape, bytes)| (name.as_str(), *shape, &bytes[..]));
-    write_tensors(&dir.join("model.safetensors"), views, dtype)?;
-    let name = if dtype == StoredType::F32 { "float32" } else { "bfloat16" };
-    let mut json = encoder_config_to_json(encoder.config(), name);
-    json["architectures"] = json!([class_of(model.task())]);
+    write_encoder_tensors(dir, encoder, model.specs(), weights, dtype)?;
+    let family = encoder.config().family;
+    let mut json = encoder_config_to_json(encoder.config(), dtype.name());
+    json["architectures"] = json!([format!("{}{}", family.class_prefix(), class_of(model.task()))]);
     let by_number: Map<String, Value> =
         labels.iter().enumerate().map(|(i, label)| (i.to_string(), json!(label))).collect();
     let by_label: Map<String, Value> =

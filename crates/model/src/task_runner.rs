@@ -14,8 +14,17 @@ use hearth_kernel::gemm::{Epilogue, Mat, MatMut, PackedMatrix, Write, gemm_packe
 pub struct TaskRunner {
     runner: EncoderRunner,
     task: Task,
-    pooler: Option<Packed>,
+    summary: Option<Summary>,
     head: Packed,
+}
+
+/// What a sequence is judged by.
+#[derive(Debug)]
+enum Summary {
+    /// BERT's: tanh of a layer over the first token.
+    First(Packed),
+    /// EuroBERT's: the mean over all tokens of GELU of a layer.
+    Mean(Packed),
 }
 
 #[derive(Debug)]
@@ -60,7 +69,10 @@ impl TaskRunner {
         Ok(TaskRunner {
             runner: EncoderRunner::new(encoder.clone(), weights, None)?,
             task: model.task(),
-            pooler: encoder.pooler().filter(|_| pooled).map(|layer| Packed::new(layer, weights)),
+            summary: match (model.dense(), encoder.pooler().filter(|_| pooled)) {
+                (Some(dense), _) => Some(Summary::Mean(Packed::new(dense, weights))),
+                (None, pooler) => pooler.map(|layer| Summary::First(Packed::new(layer, weights))),
+            },
             head: Packed::new(model.head(), weights),
         })
     }
@@ -83,13 +95,30 @@ impl TaskRunner {
     pub fn logits(&mut self, sequences: &[&[u32]], types: &[u32]) -> Result<Vec<f32>, ModelError> {
         let c = self.runner.encoder().config().hidden_size;
         let hidden = self.runner.run_with_types(sequences, types)?;
-        let Some(pooler) = &self.pooler else { return Ok(self.head.apply(hidden, None)) };
-        let mut firsts = Vec::with_capacity(sequences.len() * c);
-        let mut row = 0;
-        for sequence in sequences {
-            firsts.extend_from_slice(&hidden[row * c..(row + 1) * c]);
-            row += sequence.len();
-        }
-        Ok(self.head.apply(&pooler.apply(&firsts, Some(Activation::Tanh)), None))
+        let mut rows = 0;
+        let ranges = sequences.iter().map(|sequence| {
+            rows += sequence.len();
+            rows - sequence.len()..rows
+        });
+        Ok(match &self.summary {
+            None => self.head.apply(hidden, None),
+            Some(Summary::First(pooler)) => {
+                let firsts: Vec<f32> =
+                    ranges.flat_map(|r| hidden[r.start * c..(r.start + 1) * c].to_vec()).collect();
+                self.head.apply(&pooler.apply(&firsts, Some(Activation::Tanh)), None)
+            }
+            Some(Summary::Mean(dense)) => {
+                let states = dense.apply(hidden, Some(Activation::GeluErf));
+                let mut means = Vec::with_capacity(sequences.len() * c);
+                for range in ranges {
+                    let mut sum = vec![0.0; c];
+                    for row in states[range.start * c..range.end * c].chunks_exact(c) {
+                        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+                    }
+                    means.extend(sum.into_iter().map(|x| x / range.len() as f32));
+                }
+                self.head.apply(&means, None)
+            }
+        })
     }
 }

@@ -35,6 +35,13 @@ pub enum StoredType {
     Bf16,
 }
 
+impl StoredType {
+    /// PyTorch's word for it.
+    pub(crate) fn name(self) -> &'static str {
+        if self == StoredType::F32 { "float32" } else { "bfloat16" }
+    }
+}
+
 impl Weights {
     /// Random weights, by the specs' [`Init`]s; the same seed gives the same bits. With
     /// `zero_residual`, projections back into the residual stream start at zero.
@@ -234,8 +241,7 @@ pub fn save_folder(
     let config = weights.save(&dir.join("model.safetensors"), decoder, dtype)?;
     let generation = json!({ "bos_token_id": ids.bos, "eos_token_id": ids.eos, "do_sample": true });
     write_json(&dir.join("generation_config.json"), &generation)?;
-    let name = if dtype == StoredType::F32 { "float32" } else { "bfloat16" };
-    write_json(&dir.join("config.json"), &config_to_json(&config, ids, name))
+    write_json(&dir.join("config.json"), &config_to_json(&config, ids, dtype.name()))
 }
 
 /// Writes a safetensors file: names, shapes, and values that are encoded already.

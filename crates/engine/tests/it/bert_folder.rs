@@ -1,6 +1,5 @@
 //! A tiny random BERT as a folder on disk, for tests of embedding; the command line's tests use it too.
 
-use hearth_kernel::activation::Activation;
 use hearth_model::{Encoder, EncoderConfig, Weights};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
@@ -15,18 +14,8 @@ pub const WORDS: [&str; 14] =
 
 /// Writes `config.json`, `model.safetensors` and `tokenizer.json`, and returns the same model in memory.
 pub fn write_bert(dir: &Path) -> (Encoder, Weights) {
-    let config = EncoderConfig {
-        vocab_size: 5 + WORDS.len(),
-        hidden_size: WIDTH,
-        intermediate_size: 96,
-        n_layers: 2,
-        n_heads: 2,
-        max_positions: POSITIONS,
-        n_types: 2,
-        norm_eps: 1e-12,
-        activation: Activation::GeluErf,
-        pooler: false,
-    };
+    let config = EncoderConfig::bert(5 + WORDS.len(), WIDTH, 2, 2, POSITIONS);
+    let config = EncoderConfig { intermediate_size: 96, ..config };
     let description = json!({
         "model_type": "bert", "vocab_size": config.vocab_size, "hidden_size": WIDTH, "intermediate_size": 96,
         "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": POSITIONS,

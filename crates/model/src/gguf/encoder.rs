@@ -6,7 +6,6 @@ use crate::encoder::{Encoder, EncoderConfig};
 use crate::error::ModelError;
 use crate::executor::ParamId;
 use crate::source::{RowOrder, Rows, Source, Stored};
-use hearth_kernel::activation::Activation;
 use std::collections::HashSet;
 
 /// An encoder in a GGUF file.
@@ -75,18 +74,15 @@ fn config(file: &Gguf) -> Result<EncoderConfig, ModelError> {
     if file.find::<bool>("bert.attention.causal")? == Some(true) {
         return Err(problem(file, "key bert.attention.causal: expected false, got true".into()));
     }
+    let vocab_size = file.require("token_embd.weight")?.rows();
+    let (hidden_size, n_layers) = (size("embedding_length")?, size("block_count")?);
+    let (n_heads, positions) = (size("attention.head_count")?, size("context_length")?);
+    // llama.cpp's converter leaves a pooler out.
     let config = EncoderConfig {
-        vocab_size: file.require("token_embd.weight")?.rows(),
-        hidden_size: size("embedding_length")?,
         intermediate_size: size("feed_forward_length")?,
-        n_layers: size("block_count")?,
-        n_heads: size("attention.head_count")?,
-        max_positions: size("context_length")?,
         n_types: file.require("token_types.weight")?.rows(),
         norm_eps: file.find::<f32>("bert.attention.layer_norm_epsilon")?.unwrap_or(1e-12),
-        activation: Activation::GeluErf,
-        // llama.cpp's converter leaves it out.
-        pooler: false,
+        ..EncoderConfig::bert(vocab_size, hidden_size, n_layers, n_heads, positions)
     };
     config.validate().map_err(|error| problem(file, error.to_string()))?;
     Ok(config)

@@ -3,7 +3,7 @@
 use super::encoder::gguf_name;
 use super::save::{Extra, encoded};
 use super::{GgufEncoder, GgufWriter, Mix};
-use crate::encoder::Encoder;
+use crate::encoder::{Encoder, EncoderFamily};
 use crate::error::ModelError;
 use crate::executor::{ParamId, ParamSpec};
 use crate::source::Source;
@@ -15,7 +15,7 @@ use std::path::Path;
 /// precision. `progress` hears how many tensors of how many are written.
 ///
 /// # Errors
-/// If the activation isn't GELU, the weights aren't finite, or the file can't be written; what was at `path`
+/// If it isn't a BERT with GELU as its activation, the weights aren't finite, or the file can't be written; what was at `path`
 /// then stays.
 pub fn save_gguf_encoder(
     path: &Path,
@@ -26,6 +26,10 @@ pub fn save_gguf_encoder(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<(), ModelError> {
     let config = encoder.config();
+    if config.family != EncoderFamily::Bert {
+        let problem = format!("a {} can't be written as GGUF, only a bert can", config.family.model_type());
+        return Err(ModelError::Config { place: path.display().to_string(), problem });
+    }
     if config.activation != Activation::GeluErf {
         return Err(ModelError::Config {
             place: path.display().to_string(),

@@ -1,28 +1,27 @@
 //! Encoders: both executors agree, a sequence's company changes no bit, and files of each kind open.
 
 use crate::executors::tokens;
-use hearth_kernel::activation::Activation;
 use hearth_kernel::quant::{BlockType, quantize};
 use hearth_model::gguf::{Gguf, GgufEncoder, GgufModel, GgufWriter};
 use hearth_model::tape::{TokenBatch, TrainableEncoder};
-use hearth_model::{Encoder, EncoderConfig, EncoderFolder, EncoderRunner, ModelError, Weights};
+use hearth_model::{
+    Encoder, EncoderConfig, EncoderFamily, EncoderFolder, EncoderRunner, ModelError, Weights,
+};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use std::path::Path;
 
 fn config() -> EncoderConfig {
-    EncoderConfig {
-        vocab_size: 61,
-        hidden_size: 128,
-        intermediate_size: 96,
-        n_layers: 3,
-        n_heads: 2,
-        max_positions: 300,
-        n_types: 2,
-        norm_eps: 1e-12,
-        activation: Activation::GeluErf,
-        pooler: false,
+    EncoderConfig { intermediate_size: 96, ..EncoderConfig::bert(61, 128, 3, 2, 300) }
+}
+
+/// EuroBERT's shape, with two query heads for each key-value head.
+fn eurobert() -> EncoderConfig {
+    let mut config = EncoderConfig::native(61, 128, 3, 300);
+    if let EncoderFamily::EuroBert(own) = &mut config.family {
+        own.n_kv_heads = 2;
     }
+    config
 }
 
 /// Random weights, large enough that every operation shows; no vector stays at 0 or 1.
@@ -49,7 +48,11 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 
 #[test]
 fn executors_agree() {
-    let (encoder, weights) = random(config());
+    [config(), eurobert()].into_iter().for_each(check_executors);
+}
+
+fn check_executors(config: EncoderConfig) {
+    let (encoder, weights) = random(config);
     let texts = [tokens(19, 0), tokens(1, 1), tokens(133, 2)];
     let sequences: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
     let batch = TokenBatch::bidirectional(&sequences);
@@ -63,8 +66,13 @@ fn executors_agree() {
 
 #[test]
 fn a_sequence_has_the_bits_it_has_alone() {
-    let (encoder, weights) = random(config());
-    for kind in [None, Some(BlockType::Q8_0)] {
+    for (config, kind) in [
+        (config(), None),
+        (config(), Some(BlockType::Q8_0)),
+        (eurobert(), None),
+        (eurobert(), Some(BlockType::Q8_0)),
+    ] {
+        let (encoder, weights) = random(config);
         let mut runner = EncoderRunner::new(encoder.clone(), &weights, kind).expect("packs");
         let texts = [tokens(7, 0), tokens(90, 1), tokens(30, 2), tokens(1, 3)];
         let sequences: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();

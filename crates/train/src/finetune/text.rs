@@ -103,7 +103,7 @@ pub fn loss_of(
     let hidden = model.hidden(weights, &TokenBatch::packed(ids, 1, &segments, positions))?;
     let hidden = nn::embedding(&hidden, &rows)?;
     let head = weights.widened(model.decoder().head().weight);
-    Ok(nn::linear_cross_entropy(&hidden, &head, &targets, &Default::default())?)
+    Ok(nn::linear_cross_entropy(&hidden, &head, None, &targets, &Default::default())?)
 }
 
 /// How well texts are predicted.

@@ -1,4 +1,4 @@
-"""Tiny random BERTs with the heads of tasks: logits, losses and gradients; `heads/TASK/golden.safetensors`.
+"""Tiny random encoders with the heads of tasks: logits, losses and gradients; `heads/TASK/golden.safetensors`.
 
 Three sequences of 9, 5 and 7 tokens, the last with a second text; padding is left out of what is stored.
 """
@@ -12,9 +12,12 @@ from transformers import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
+    EuroBertForSequenceClassification,
+    EuroBertForTokenClassification,
 )
 
 from encoder import randomize
+from masked import eurobert_config
 
 LENGTHS, VOCAB, WIDTH = (9, 5, 7), 31, 16
 
@@ -24,11 +27,18 @@ TASKS = {
     "regression": (BertForSequenceClassification, {"num_labels": 1, "problem_type": "regression"}),
     "tokens": (BertForTokenClassification, {"num_labels": 5}),
     "span": (BertForQuestionAnswering, {}),
+    "eurobert-single": (
+        EuroBertForSequenceClassification,
+        {"num_labels": 3, "problem_type": "single_label_classification"},
+    ),
+    "eurobert-tokens": (EuroBertForTokenClassification, {"num_labels": 5}),
 }
 
 
 def build(kind: type, settings: dict) -> torch.nn.Module:
     """One block and a head with random weights."""
+    if kind.__name__.startswith("EuroBert"):
+        return randomize(kind(eurobert_config(vocab_size=VOCAB, num_hidden_layers=1, **settings)), 2468)
     config = BertConfig(
         vocab_size=VOCAB,
         hidden_size=WIDTH,
@@ -58,7 +68,10 @@ def write(name: str, folder: Path) -> None:
     types[2, 4:] = 1
     real = mask.bool()
     values = {"input_ids": ids[real].int(), "token_type_ids": types[real].int()}
-    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if not name.startswith("eurobert"):
+        inputs["token_type_ids"] = types
+    name = name.removeprefix("eurobert-")
     if name == "span":
         starts, ends = torch.tensor([2, 1, 5]), torch.tensor([6, 1, 6])
         output = model(**inputs, start_positions=starts, end_positions=ends)

@@ -15,6 +15,7 @@ import transformers
 import encoder
 import heads
 import lora
+import masked
 import models
 import muon
 import ops
@@ -60,6 +61,8 @@ def main() -> None:
         heads.write(task, FOLDER / "heads" / task)
     for name in lora.ADAPTERS:
         lora.write(name, FOLDER / "lora" / name)
+    for name in masked.BUILDERS:
+        masked.write(name, FOLDER / "masked" / name)
     muon.write(FOLDER / "muon.safetensors")
     ops.write(FOLDER / "ops.safetensors")
     update_readme("| file | quantity | rounding noise |\n|---|---|---|\n" + noise)

@@ -2,7 +2,6 @@
 
 use hearth_data::labelled::{ReadOptions, read_classify, read_tag};
 use hearth_engine::{Classifier, Problem, Tagger, TextPair};
-use hearth_kernel::activation::Activation;
 use hearth_model::tape::TrainableEncoder;
 use hearth_model::{
     Backbone, Encoder, EncoderConfig, StoredType, Task, TaskModel, Weights, save_task_folder,
@@ -25,16 +24,9 @@ const WORDS: [&str; 16] = [
 /// A folder of an encoder that knows nothing yet.
 fn pretrained(dir: &Path) -> PathBuf {
     let config = EncoderConfig {
-        vocab_size: WORDS.len(),
-        hidden_size: 32,
         intermediate_size: 64,
-        n_layers: 2,
-        n_heads: 2,
-        max_positions: 24,
-        n_types: 2,
-        norm_eps: 1e-12,
-        activation: Activation::GeluErf,
         pooler: true,
+        ..EncoderConfig::bert(WORDS.len(), 32, 2, 2, 24)
     };
     let folder = dir.join("encoder");
     let encoder = Encoder::new(config).expect("valid");

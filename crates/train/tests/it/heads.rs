@@ -31,7 +31,7 @@ fn check(task: &str, problem: Problem, targets: impl FnOnce(&Golden) -> Targets)
     value.backward().expect("gradients");
     let mut compared = 0;
     for (spec, tensor) in model.specs().iter().zip(weights.tensors()) {
-        let names = [format!("grad.bert.{}", spec.name), format!("grad.{}", spec.name)];
+        let names = ["grad.bert.", "grad.model.", "grad."].map(|prefix| format!("{prefix}{}", spec.name));
         let name = names.iter().find(|name| expected.has(name)).unwrap_or_else(|| panic!("{}", spec.name));
         let gradient = tensor.grad().unwrap_or_else(|| panic!("{} has no gradient", spec.name));
         close(name, gradient.data(), &expected.floats(name), 2e-6);
@@ -76,6 +76,16 @@ fn a_value_as_in_transformers() {
 #[test]
 fn labels_of_tokens_as_in_transformers() {
     check("tokens", Problem::SingleLabel, |golden| Targets::Classes(golden.ints("targets")));
+}
+
+#[test]
+fn a_eurobert_with_one_label_as_in_transformers() {
+    check("eurobert-single", Problem::SingleLabel, |golden| Targets::Classes(golden.ints("targets")));
+}
+
+#[test]
+fn a_eurobert_with_labels_of_tokens_as_in_transformers() {
+    check("eurobert-tokens", Problem::SingleLabel, |golden| Targets::Classes(golden.ints("targets")));
 }
 
 #[test]

@@ -6,5 +6,6 @@ mod finetune;
 mod golden;
 mod heads;
 mod lora;
+mod masked;
 mod metrics;
 mod pretrain;
