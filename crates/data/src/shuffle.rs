@@ -15,6 +15,8 @@ pub(crate) enum Purpose {
     Epoch = 2,
     /// Order of documents, numbered by epoch.
     Documents = 3,
+    /// Masked tokens, numbered by batch.
+    Masks = 4,
 }
 
 /// A stream of draws.

@@ -77,6 +77,22 @@ pub(crate) fn chars_json(characters: &[char], special_tokens: &[String], unk: Op
     File { added_tokens: added, decoder: json!({"type": "Fuse"}), ..File::new(model) }.pretty()
 }
 
+/// The post-processor that puts one token in front of a text or two, and another behind each.
+pub(crate) fn surround(before: (&str, usize), after: (&str, usize)) -> Value {
+    let special =
+        |(token, _): (&str, usize), part: u32| json!({"SpecialToken": {"id": token, "type_id": part}});
+    let sequence = |name: &str, part: u32| json!({"Sequence": {"id": name, "type_id": part}});
+    let entry = |(token, id): (&str, usize)| json!({"id": token, "ids": [id], "tokens": [token]});
+    let single = [special(before, 0), sequence("A", 0), special(after, 0)];
+    let second = [sequence("B", 1), special(after, 1)];
+    json!({
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": single.iter().chain(&second).collect::<Vec<_>>(),
+        "special_tokens": { before.0: entry(before), after.0: entry(after) },
+    })
+}
+
 fn added_token(id: u32, content: &str, special: bool) -> Value {
     json!({
         "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,

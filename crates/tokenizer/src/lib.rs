@@ -35,6 +35,7 @@ mod threads;
 mod tokenizer;
 mod train;
 mod vocab;
+mod words;
 
 pub use error::{Result, TokenizerError};
 pub use gguf::GgufVocab;
@@ -44,4 +45,5 @@ pub use replace::{publish_permissions, replace_file};
 pub use stream::DecodeStream;
 pub use threads::{set_threads, threads};
 pub use tokenizer::Tokenizer;
-pub use train::{BpeTrainer, END_OF_TEXT, TrainProgress, train_chars};
+pub use train::{BpeTrainer, ENCODER_TOKENS, END_OF_TEXT, TrainProgress, train_chars};
+pub use words::is_spaceless;

@@ -53,6 +53,7 @@ struct Roles {
     eos: Option<u32>,
     pad: Option<u32>,
     unk: Option<u32>,
+    mask: Option<u32>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -121,6 +122,7 @@ impl Tokenizer {
             eos: role("eos_token"),
             pad: role("pad_token"),
             unk: role("unk_token").or(self.roles.unk),
+            mask: role("mask_token").or_else(|| self.id_of("[MASK]")),
         };
         Self { model: Arc::clone(&self.model), config: Arc::new(config), roles }
     }
@@ -251,6 +253,10 @@ impl Tokenizer {
         matches!(self.model.spelling, Spelling::ByteLevel | Spelling::Chars)
     }
 
+    pub(crate) fn is_word_piece(&self) -> bool {
+        self.model.spelling == Spelling::WordPiece
+    }
+
     /// The bytes that token `id` stands for (for SentencePiece and WordPiece: before the decoder
     /// adjusts spaces).
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
@@ -290,6 +296,11 @@ impl Tokenizer {
     /// Stands for what has no token.
     pub fn unk(&self) -> Option<u32> {
         self.roles.unk
+    }
+
+    /// Stands for a token that is to be found, in encoders.
+    pub fn mask(&self) -> Option<u32> {
+        self.roles.mask
     }
 
     /// Whether `id` is a special (control) token.

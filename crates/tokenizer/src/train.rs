@@ -13,6 +13,11 @@ use crate::tokenizer::Tokenizer;
 /// The special token that ends a document in tokenizers trained here. When it is among the special
 /// tokens it becomes the tokenizer's beginning and end of sequence.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
+/// The special tokens of encoders trained here, by BERT's names. Where all are among the special tokens, they get
+/// their roles, and `tokenizer.json` puts `[CLS]` in front of a text and `[SEP]` behind each.
+pub const ENCODER_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", CLS, SEP, "[MASK]"];
+const CLS: &str = "[CLS]";
+const SEP: &str = "[SEP]";
 /// The special token that becomes the padding token when it is among the special tokens.
 const PAD: &str = "<|pad|>";
 /// The special token that [`train_chars`] takes as the unknown token when it is among the special tokens.
@@ -32,8 +37,8 @@ pub struct BpeTrainer {
     pub vocab_size: usize,
     /// How text is cut into words, across which nothing is merged.
     pub pre_tokenizer: PreTokenizer,
-    /// Special tokens, which get the last ids in this order. [`END_OF_TEXT`] and `<|pad|>` get
-    /// their roles by name.
+    /// Special tokens, which get the last ids in this order. [`END_OF_TEXT`] and `<|pad|>`, or
+    /// all of [`ENCODER_TOKENS`], get their roles by name.
     pub special_tokens: Vec<String>,
     /// A pair is merged only if it occurs at least so often.
     pub min_frequency: u64,
@@ -125,7 +130,14 @@ impl BpeTrainer {
             // llama.cpp takes a whole word that is in the vocabulary as it is under this name.
             ignore_merges: self.pre_tokenizer == PreTokenizer::LlamaBpe,
         };
-        Tokenizer::from_bpe_parts(&parts, roles_by_name(&self.special_tokens))
+        let roles = roles_by_name(&self.special_tokens);
+        if !is_for_encoders(&self.special_tokens) {
+            return Tokenizer::from_bpe_parts(&parts, roles);
+        }
+        let id = |token: &str| parts.tokens.iter().position(|known| known == token).unwrap_or_default();
+        let surround = json::surround((CLS, id(CLS)), (SEP, id(SEP)));
+        let text = parts.to_json_with(self.pre_tokenizer.to_json(), surround);
+        Tokenizer::from_json_text(text, std::path::Path::new("<trained>"), roles)
     }
 }
 
@@ -180,6 +192,10 @@ fn check_specials(tokens: &[String]) -> Result<()> {
     Ok(())
 }
 
+fn is_for_encoders(special_tokens: &[String]) -> bool {
+    ENCODER_TOKENS.iter().all(|token| special_tokens.iter().any(|known| known == token))
+}
+
 fn roles_by_name(special_tokens: &[String]) -> serde_json::Map<String, serde_json::Value> {
     let mut config = serde_json::Map::new();
     let has = |name: &str| special_tokens.iter().any(|token| token == name);
@@ -189,6 +205,14 @@ fn roles_by_name(special_tokens: &[String]) -> serde_json::Map<String, serde_jso
     }
     if has(PAD) {
         config.insert("pad_token".to_string(), PAD.into());
+    }
+    if is_for_encoders(special_tokens) {
+        for (role, token) in ["pad", "unk", "cls", "sep", "mask"].iter().zip(ENCODER_TOKENS) {
+            config.insert(format!("{role}_token"), token.into());
+        }
+        // A document ends with a separator in a shard, too.
+        config.insert("bos_token".to_string(), CLS.into());
+        config.insert("eos_token".to_string(), SEP.into());
     }
     config
 }

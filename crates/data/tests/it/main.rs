@@ -6,6 +6,7 @@ mod classify;
 mod corpus;
 mod files;
 mod holdout;
+mod masking;
 mod ngram;
 mod pairs;
 mod qa;

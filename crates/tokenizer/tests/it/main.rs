@@ -8,6 +8,7 @@ mod load;
 mod pretokenize;
 mod stream;
 mod train;
+mod words;
 
 use hearth_tokenizer::{BpeTrainer, PreTokenizer, Tokenizer};
 

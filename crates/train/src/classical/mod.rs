@@ -18,12 +18,11 @@ pub mod hmm;
 mod lbfgs;
 pub mod naive_bayes;
 pub mod ngrams;
-mod script;
 pub mod sparse;
 pub mod svm;
 mod vocabulary;
 
-pub use script::is_spaceless;
+pub use hearth_tokenizer::is_spaceless;
 pub use vocabulary::Vocabulary;
 
 /// What can be wrong with what a classical model is given.
