@@ -2,9 +2,9 @@
 
 use crate::interrupt;
 use crate::terminal::{Terminal, count, duration, peak_rss_bytes};
-use hearth_model::Decoder;
 use hearth_train::Recipe;
 use hearth_train::pretrain::{Observer, Summary};
+use hearth_train::recipe::ModelConfig;
 use hearth_train::runlog::Record;
 use serde_json::{Value, json};
 
@@ -49,22 +49,22 @@ impl Observer for Watch<'_> {
         self.terminal.progress(what, done, total);
     }
 
-    fn resolved(&mut self, recipe: &Recipe, decoder: &Decoder, steps: u64) {
+    fn resolved(&mut self, recipe: &Recipe, model: &ModelConfig, n_params: usize, steps: u64) {
         self.steps = steps;
-        let config = decoder.config();
+        let context = recipe.model.context.unwrap_or(model.max_positions());
         if self.show_recipe {
             self.terminal.say(&recipe.to_toml());
         }
         self.terminal.say(&format!(
             "{}: {} parameters, {} layers of width {}, context {}, vocabulary {}; {}FLOP a token; {steps} steps of {} tokens",
-            config.family.model_type(),
-            count(decoder.n_params() as f64),
-            config.n_layers,
-            config.hidden_size,
-            config.max_positions,
-            config.vocab_size,
-            count(config.train_flops_per_token(config.max_positions)),
-            recipe.train.batch.unwrap_or(0) * recipe.train.accumulate * config.max_positions,
+            model.model_type(),
+            count(n_params as f64),
+            model.n_layers(),
+            model.hidden_size(),
+            context,
+            model.vocab_size(),
+            count(model.train_flops_per_token(context, recipe.objective.mask_share)),
+            recipe.train.batch.unwrap_or(0) * recipe.train.accumulate * context,
         ));
     }
 
@@ -73,7 +73,13 @@ impl Observer for Watch<'_> {
             Record::Step { step, loss, tokens_per_second, seconds, .. } => {
                 self.step(*step, *loss, *tokens_per_second, *seconds);
             }
-            Record::Eval { step, val_loss, val_bits_per_byte, seconds } => self.terminal.say(&format!(
+            Record::Eval { step, val_loss, val_accuracy: Some(accuracy), seconds, .. } => {
+                self.terminal.say(&format!(
+                    "step {step:>6} · {seconds:>5.0} s · held out: loss {val_loss:.3} on masked tokens, {:.1}% of them found",
+                    100.0 * accuracy,
+                ))
+            }
+            Record::Eval { step, val_loss, val_bits_per_byte, seconds, .. } => self.terminal.say(&format!(
                 "step {step:>6} · {:>5.0} s · held out: loss {val_loss:.3}, perplexity {:.1}, {val_bits_per_byte:.3} bits per byte",
                 seconds,
                 val_loss.exp(),
@@ -102,6 +108,7 @@ pub fn summary_json(summary: &Summary) -> Value {
         "val_loss": summary.heldout.loss(),
         "val_perplexity": summary.heldout.perplexity(),
         "val_bits_per_byte": summary.heldout.bits_per_byte(),
+        "val_accuracy": summary.heldout.accuracy(),
         "ngram_bits_per_byte": summary.ngram.map(|n| n.bits_per_byte),
         "ngram_same_tokens_bits_per_byte": summary.ngram_same_tokens.map(|n| n.bits_per_byte),
         "steps": summary.steps.0,

@@ -6,7 +6,8 @@
 use crate::error::TrainError;
 use crate::optimizer::{Moments, Optimizer};
 use hearth_kernel::mapped::MappedFile;
-use hearth_model::{Decoder, Weights};
+use hearth_model::Weights;
+use hearth_model::executor::ParamSpec;
 use hearth_tensor::Tensor;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
@@ -102,7 +103,7 @@ impl Checkpoints {
     /// Writes a checkpoint, then removes those that are too old.
     pub fn save(
         &self,
-        decoder: &Decoder,
+        specs: &[ParamSpec],
         weights: &Weights,
         optimizer: &Optimizer,
         state: &RunState,
@@ -111,7 +112,7 @@ impl Checkpoints {
         let name = format!("step-{:08}", state.step);
         let target = self.dir.join(&name);
         let temporary = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(&self.dir)?;
-        write_synced(&temporary.path().join(TENSORS), &tensors_blob(decoder, weights, optimizer, &target)?)?;
+        write_synced(&temporary.path().join(TENSORS), &tensors_blob(specs, weights, optimizer, &target)?)?;
         let json = serde_json::to_vec_pretty(state).map_err(std::io::Error::from)?;
         write_synced(&temporary.path().join(STATE), &json)?;
         if target.exists() {
@@ -138,7 +139,7 @@ impl Checkpoints {
     /// Reads a checkpoint back into weights and optimiser.
     pub fn load(
         path: &Path,
-        decoder: &Decoder,
+        specs: &[ParamSpec],
         weights: &mut Weights,
         optimizer: &mut Optimizer,
     ) -> Result<RunState, TrainError> {
@@ -165,7 +166,6 @@ impl Checkpoints {
             }
             Ok(())
         };
-        let specs = decoder.specs();
         for (spec, tensor) in specs.iter().zip(weights.tensors_mut()) {
             read("param", &spec.name, tensor.data_mut())?;
         }
@@ -186,14 +186,14 @@ impl Checkpoints {
 
 /// Parameters and optimiser state as one safetensors file.
 fn tensors_blob(
-    decoder: &Decoder,
+    specs: &[ParamSpec],
     weights: &Weights,
     optimizer: &Optimizer,
     path: &Path,
 ) -> Result<Vec<u8>, TrainError> {
     let mut named: Vec<(String, &[usize], &[f32])> = Vec::new();
     let tensors: &[Tensor] = weights.tensors();
-    for ((spec, tensor), moments) in decoder.specs().iter().zip(tensors).zip(optimizer.moments()) {
+    for ((spec, tensor), moments) in specs.iter().zip(tensors).zip(optimizer.moments()) {
         let shape = &spec.shape[..];
         let mut push = |kind: &str, shape, data| named.push((format!("{kind}.{}", spec.name), shape, data));
         push("param", shape, tensor.data());

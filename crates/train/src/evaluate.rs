@@ -19,6 +19,8 @@ pub struct Score {
     pub tokens: usize,
     /// Bytes of text that they stand for.
     pub bytes: usize,
+    /// How many had the largest logit, where masked tokens are to be found.
+    pub correct: Option<usize>,
 }
 
 impl Score {
@@ -32,7 +34,13 @@ impl Score {
         self.loss().exp()
     }
 
-    /// Bits for each byte of text: comparable between tokenizers and with compressors.
+    /// Share of the tokens that had the largest logit, where masked tokens are to be found.
+    pub fn accuracy(&self) -> Option<f64> {
+        self.correct.map(|correct| correct as f64 / self.tokens as f64)
+    }
+
+    /// Bits for each byte of text: comparable between tokenizers and with compressors. Of masked tokens: for each
+    /// byte of theirs, given the text around them.
     pub fn bits_per_byte(&self) -> f64 {
         self.nats / std::f64::consts::LN_2 / self.bytes as f64
     }
@@ -52,7 +60,7 @@ impl TokenLengths {
         TokenLengths((0..tokenizer.vocab_size() as u32).map(len).collect())
     }
 
-    fn total(&self, tokens: impl Iterator<Item = u32>) -> usize {
+    pub(crate) fn total(&self, tokens: impl Iterator<Item = u32>) -> usize {
         tokens.map(|t| self.0.get(t as usize).copied().unwrap_or(0) as usize).sum()
     }
 }
@@ -109,5 +117,6 @@ pub fn ngram_floor(
     let model = KneserNey::train(tokens, order, vocab_size)?;
     let heldout = heldout.all();
     let (nats, tokens) = model.evaluate(&heldout);
-    Ok(Score { nats, tokens, bytes: lengths.total(heldout.into_iter().skip(1)) })
+    let bytes = lengths.total(heldout.into_iter().skip(1));
+    Ok(Score { nats, tokens, bytes, correct: None })
 }

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bench;
-pub mod card;
+mod card;
 pub mod checkpoint;
 pub mod classical;
 pub mod curves;
@@ -15,6 +15,7 @@ pub mod evaluate;
 pub mod finetune;
 mod folder;
 pub mod metrics;
+mod network;
 pub mod optimizer;
 pub mod power;
 pub mod prepare;
@@ -22,6 +23,7 @@ pub mod pretrain;
 pub mod recipe;
 pub mod runlog;
 pub mod schedule;
+mod sizes;
 mod trainer;
 
 pub use error::TrainError;

@@ -84,7 +84,8 @@ pub struct OptimizerSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head_lr: Option<f32>,
     /// Muon's rate.
-    pub muon_lr: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub muon_lr: Option<f32>,
     /// Muon's momentum.
     pub momentum: f32,
     /// AdamW's first decay.
@@ -101,14 +102,14 @@ pub struct OptimizerSection {
 
 impl Default for OptimizerSection {
     fn default() -> Self {
-        let OptimizerSettings { kind, muon_lr, momentum, beta1, beta2, eps, weight_decay, clip, .. } =
+        let OptimizerSettings { kind, momentum, beta1, beta2, eps, weight_decay, clip, .. } =
             OptimizerSettings::default();
         OptimizerSection {
             kind,
             lr: None,
             embedding_lr: None,
             head_lr: None,
-            muon_lr,
+            muon_lr: None,
             momentum,
             beta1,
             beta2,
@@ -120,14 +121,17 @@ impl Default for OptimizerSection {
 }
 
 impl OptimizerSection {
-    /// Fills in the rates for a width, by the rules of [`Recipe::resolve`](crate::Recipe::resolve).
-    pub(crate) fn resolve(&mut self, hidden_size: usize) {
-        let scale = (256.0 / hidden_size as f32).sqrt();
+    /// Fills in the rates for a width, by the rules of [`Recipe::resolve`](crate::Recipe::resolve); a model that has
+    /// `learnt` already gets a tenth.
+    pub(crate) fn resolve(&mut self, hidden_size: usize, learnt: bool) {
+        let share = if learnt { 0.1 } else { 1.0 };
+        let scale = share * (256.0 / hidden_size as f32).sqrt();
         let base = OptimizerSettings::default();
         let lr = if self.kind == OptimizerKind::Adamw { ADAMW_LR } else { base.lr };
         self.lr.get_or_insert(lr * scale);
         self.embedding_lr.get_or_insert(base.embedding_lr * scale);
         self.head_lr.get_or_insert(base.head_lr * scale);
+        self.muon_lr.get_or_insert(base.muon_lr * share);
     }
 
     /// The settings, once rates are resolved.
@@ -138,7 +142,7 @@ impl OptimizerSection {
             lr: self.lr.unwrap_or(base.lr),
             embedding_lr: self.embedding_lr.unwrap_or(base.embedding_lr),
             head_lr: self.head_lr.unwrap_or(base.head_lr),
-            muon_lr: self.muon_lr,
+            muon_lr: self.muon_lr.unwrap_or(base.muon_lr),
             momentum: self.momentum,
             beta1: self.beta1,
             beta2: self.beta2,

@@ -3,12 +3,14 @@
 use crate::checkpoint::SourceFile;
 use crate::error::TrainError;
 use crate::pretrain::Observer;
-use crate::recipe::{Recipe, Source};
+use crate::recipe::{Objective, Recipe, Source};
 use hearth_data::{
     Corpus, CorpusOptions, DataError, FetchProgress, Holdout, Part, Shard, fetch, file_sha256, home,
     write_shard,
 };
-use hearth_tokenizer::{BpeTrainer, END_OF_TEXT, PreTokenizer, Tokenizer, TrainProgress, train_chars};
+use hearth_tokenizer::{
+    BpeTrainer, ENCODER_TOKENS, END_OF_TEXT, PreTokenizer, Tokenizer, TrainProgress, train_chars,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -151,7 +153,10 @@ fn tokenizer_for(
                     names.join(", ")
                 ),
             })?;
-            let trainer = BpeTrainer::new(settings.vocab_size, pre_tokenizer);
+            let mut trainer = BpeTrainer::new(settings.vocab_size, pre_tokenizer);
+            if recipe.objective.kind == Some(Objective::Mlm) {
+                trainer.special_tokens = ENCODER_TOKENS.map(String::from).to_vec();
+            }
             let total = corpus.bytes_on_disk();
             Ok(unwrap_data(trainer.train(texts()?, |progress| match progress {
                 TrainProgress::Counting { bytes, .. } => {
@@ -162,6 +167,10 @@ fn tokenizer_for(
                 }
             }))?)
         }
+        "chars" if recipe.objective.kind == Some(Objective::Mlm) => Err(TrainError::Recipe {
+            place: "recipe".into(),
+            problem: "tokenizer.kind chars has no [MASK], which mlm needs\nhint: bpe has".into(),
+        }),
         // Documents end with a token of their own only where there are documents.
         "chars" if recipe.data.holdout_last => Ok(unwrap_data(train_chars(texts()?, &[]))?),
         "chars" => Ok(unwrap_data(train_chars(texts()?, &[END_OF_TEXT.to_owned(), "<|unk|>".to_owned()]))?),

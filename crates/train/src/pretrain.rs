@@ -7,11 +7,11 @@ use crate::checkpoint::Checkpoints;
 use crate::error::TrainError;
 use crate::evaluate::Score;
 use crate::folder::{Contents, lock};
+use crate::network::Pretrained;
 use crate::prepare::prepare;
-use crate::recipe::Recipe;
+use crate::recipe::{ModelConfig, Recipe};
 use crate::runlog::Record;
 use crate::trainer::Trainer;
-use hearth_model::Decoder;
 use std::path::Path;
 
 /// Who watches a run, and may stop it.
@@ -21,7 +21,7 @@ pub trait Observer {
     /// A long preparation goes on: `done` of about `total`.
     fn progress(&mut self, what: &str, done: u64, total: u64);
     /// The resolved recipe, before the first step.
-    fn resolved(&mut self, recipe: &Recipe, decoder: &Decoder, steps: u64);
+    fn resolved(&mut self, recipe: &Recipe, model: &ModelConfig, n_params: usize, steps: u64);
     /// A line was added to `run.jsonl`.
     fn record(&mut self, record: &Record);
     /// Whether to stop after this step.
@@ -72,7 +72,7 @@ pub fn pretrain(
     resume: bool,
     observer: &mut dyn Observer,
 ) -> Result<Summary, TrainError> {
-    let recipe = recipe.clone();
+    let mut recipe = recipe.clone();
     let keep = recipe.train.keep_checkpoints;
     let checkpoints = Checkpoints::new(run, keep);
     let latest = checkpoints.latest()?;
@@ -84,19 +84,38 @@ pub fn pretrain(
         });
     }
     recipe.check()?;
-    // Sizes that can't be are refused before minutes of work on the text.
-    recipe.clone().resolve(recipe.tokenizer.vocab_size.max(1))?;
+    // What can't be is refused before minutes of work on the text.
+    let pretrained = open_pretrained(&mut recipe, observer)?;
     let existed = run.exists();
     fs_err::create_dir_all(run)?;
     let _lock = lock(run)?;
     let before = if existed { Contents::of(run)? } else { Contents::none() };
-    let trainer = set_up(recipe, run, latest.as_deref(), resume, checkpoints, observer);
+    let trainer = set_up(recipe, pretrained, run, latest.as_deref(), resume, checkpoints, observer);
     trainer.inspect_err(|_| before.restore(run))?.train(observer)
+}
+
+/// The model that the recipe goes on with, if there is one; decides what is learnt.
+fn open_pretrained(
+    recipe: &mut Recipe,
+    observer: &mut dyn Observer,
+) -> Result<Option<Pretrained>, TrainError> {
+    recipe.model.check_from()?;
+    let Some(from) = recipe.model.from.clone() else {
+        recipe.resolve_objective(None)?;
+        recipe.clone().resolve(recipe.tokenizer.vocab_size.max(1))?;
+        return Ok(None);
+    };
+    let (pretrained, note) = Pretrained::open(Path::new(&from), recipe.seed)?;
+    note.iter().for_each(|note| observer.stage(note));
+    recipe.tokenizer.kind = from;
+    recipe.resolve_from(&pretrained.config())?;
+    Ok(Some(pretrained))
 }
 
 /// Everything up to the first step: text, weights, and the checkpoint to go on from if there is one.
 fn set_up(
     recipe: Recipe,
+    pretrained: Option<Pretrained>,
     run: &Path,
     latest: Option<&Path>,
     resume: bool,
@@ -111,7 +130,7 @@ fn set_up(
     if observer.stop() {
         return Err(TrainError::Stopped);
     }
-    let mut trainer = Trainer::new(recipe, prepared, checkpoints, run)?;
+    let mut trainer = Trainer::new(recipe, pretrained, prepared, checkpoints, run)?;
     match latest {
         Some(path) => trainer.restore(path, observer)?,
         None => trainer.begin(observer)?,

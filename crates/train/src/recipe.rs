@@ -4,8 +4,7 @@
 use crate::error::TrainError;
 use crate::optimizer::OptimizerSection;
 use crate::schedule::ScheduleKind;
-use hearth_kernel::activation::Activation;
-use hearth_model::config::{DecoderConfig, Family, preset_names};
+pub use crate::sizes::{ModelConfig, ModelSection};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,6 +19,8 @@ pub struct Recipe {
     pub data: DataSection,
     /// How text becomes tokens.
     pub tokenizer: TokenizerSection,
+    /// What is learnt.
+    pub objective: ObjectiveSection,
     /// What is trained.
     pub model: ModelSection,
     /// How it is trained.
@@ -69,46 +70,33 @@ impl Default for TokenizerSection {
     }
 }
 
-/// What is trained: a published size, or a depth, from which sizes follow unless they are given.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What is learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ModelSection {
-    /// A published size, such as `gpt2`.
+pub struct ObjectiveSection {
+    /// `causal` or `mlm`. Open: as the model's family has it, `causal` if none is named.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub preset: Option<String>,
-    /// The dial: number of blocks, from which the rest follows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub depth: Option<usize>,
-    /// `qwen3` (native), `llama`, `gpt2` or `gpt1`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub family: Option<String>,
-    /// C.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hidden_size: Option<usize>,
-    /// Feed-forward width.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub intermediate_size: Option<usize>,
-    /// Query heads.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub n_heads: Option<usize>,
-    /// Key-value heads (llama, qwen3).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub n_kv_heads: Option<usize>,
-    /// D, the width of a head (llama, qwen3).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub head_dim: Option<usize>,
-    /// T, the length of a training window and the model's positions.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub context: Option<usize>,
-    /// Share the head with the embedding.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tied_head: Option<bool>,
-    /// Biases (GPT families).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub biases: Option<bool>,
-    /// `gelu` (exact), `gelu-tanh`, `relu` or `relu2` (GPT families).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub activation: Option<String>,
+    pub kind: Option<Objective>,
+    /// Share of a sequence's tokens that are to be found (`mlm`).
+    pub mask_share: f64,
+    /// Choose all tokens of a word or none (`mlm`).
+    pub whole_words: bool,
+}
+
+/// What a model learns to predict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// The next token, for a decoder.
+    Causal,
+    /// Tokens that were masked, for an encoder (Devlin et al. 2019).
+    Mlm,
+}
+
+impl Default for ObjectiveSection {
+    fn default() -> Self {
+        ObjectiveSection { kind: None, mask_share: 0.15, whole_words: true }
+    }
 }
 
 /// How it is trained.
@@ -206,10 +194,10 @@ impl Default for TrainSection {
     }
 }
 
-/// The dial's default.
-const DEPTH: usize = 4;
 /// Tokens trained on for each weight that a token is multiplied with (Hoffmann et al. 2022, table 3).
 const TOKENS_PER_WEIGHT: usize = 20;
+/// Tokens of a window of a model that is there already, which may have positions for many more.
+const LONGEST_WINDOW: usize = 512;
 
 impl Recipe {
     /// Reads a recipe; a key that isn't known is an error that names it.
@@ -248,31 +236,66 @@ impl Recipe {
     /// - rates of embeddings, head and vectors beside Muon fall with the square root of the width, from
     ///   6e-3, 6e-3 and 2e-3 at 256; Muon's is 0.02 at any width, since its updates have the same size;
     ///   AdamW's alone is 1e-3 at 256.
-    pub fn resolve(&mut self, vocab_size: usize) -> Result<DecoderConfig, TrainError> {
-        let config = self.model.decoder(vocab_size)?;
-        let model = &mut self.model;
-        model.preset = None;
-        model.depth = Some(config.n_layers);
-        model.family = Some(family_name(config.family).into());
-        model.hidden_size = Some(config.hidden_size);
-        model.intermediate_size = Some(config.intermediate_size);
-        model.n_heads = Some(config.n_heads);
-        if !config.family.is_gpt() {
-            model.n_kv_heads = Some(config.n_kv_heads);
-            model.head_dim = Some(config.head_dim);
+    pub fn resolve(&mut self, vocab_size: usize) -> Result<ModelConfig, TrainError> {
+        let encoder = self.resolve_objective(None)? == Objective::Mlm;
+        let config = self.model.config(vocab_size, encoder)?;
+        self.model.resolve(&config);
+        self.model.context = Some(config.max_positions());
+        self.resolve_training(&config)?;
+        Ok(config)
+    }
+
+    /// The same for a model that is there already and keeps its sizes; windows have at most 512 tokens unless
+    /// `model.context` says otherwise, and rates are a tenth of those of a new model.
+    pub(crate) fn resolve_from(&mut self, config: &ModelConfig) -> Result<(), TrainError> {
+        self.resolve_objective(Some(matches!(config, ModelConfig::Encoder(_))))?;
+        let positions = config.max_positions();
+        let context = *self.model.context.get_or_insert(positions.min(LONGEST_WINDOW));
+        if context > positions {
+            let problem = format!("model.context is {context}, but the model has {positions} positions");
+            return Err(TrainError::Recipe { place: "recipe".into(), problem });
         }
-        model.context = Some(config.max_positions);
-        model.tied_head = Some(config.tied_head);
-        let tokens = 1024 * config.n_layers;
-        let batch = *self.train.batch.get_or_insert((tokens / config.max_positions).max(4));
-        self.optimizer.resolve(config.hidden_size);
+        self.resolve_training(config)
+    }
+
+    /// Decides what is learnt, and refuses what the model can't. `encoder` says what a model that is there is.
+    pub(crate) fn resolve_objective(&mut self, encoder: Option<bool>) -> Result<Objective, TrainError> {
+        let encoder = encoder.map_or_else(|| self.model.is_encoder(), |kind| Ok(Some(kind)))?;
+        let fail =
+            |problem: &str| Err(TrainError::Recipe { place: "recipe".into(), problem: problem.to_owned() });
+        let kind = match (self.objective.kind, encoder) {
+            (Some(Objective::Causal), Some(true)) => {
+                return fail("objective.kind causal: the model is an encoder\nhint: it learns by mlm");
+            }
+            (Some(Objective::Mlm), Some(false)) => {
+                return fail(
+                    "objective.kind mlm: the model is a decoder\nhint: eurobert and bert learn by it",
+                );
+            }
+            (Some(kind), _) => kind,
+            (None, Some(true)) => Objective::Mlm,
+            (None, _) => Objective::Causal,
+        };
+        self.objective.kind = Some(kind);
+        if kind == Objective::Mlm {
+            // Neither n-grams nor a continuation say anything about masked tokens.
+            (self.train.ngram_order, self.train.sample_every) = (0, Some(0));
+        }
+        Ok(kind)
+    }
+
+    /// Batch, rates and steps for a model, whose context is resolved.
+    fn resolve_training(&mut self, config: &ModelConfig) -> Result<(), TrainError> {
+        let context = self.model.context.unwrap_or(config.max_positions()).max(1);
+        let tokens = 1024 * config.n_layers();
+        let batch = *self.train.batch.get_or_insert((tokens / context).max(4));
+        self.optimizer.resolve(config.hidden_size(), self.model.from.is_some());
         if self.train.steps.is_none() && self.train.minutes.is_none() {
             let wanted = TOKENS_PER_WEIGHT * config.multiplied_weights();
-            let step = batch * self.train.accumulate * config.max_positions;
+            let step = batch * self.train.accumulate * context;
             self.train.steps = Some(wanted.div_ceil(step) as u64);
         }
-        self.check()?;
-        Ok(config)
+        self.check()
     }
 
     /// Fills in what follows from the number of steps.
@@ -339,6 +362,8 @@ impl Recipe {
             "data.holdout must lie between 0 and 1: without held-out text nothing can be judged"
         } else if train.minutes.is_some_and(|m| m.is_nan() || m <= 0.0) {
             "train.minutes must be above 0"
+        } else if !(self.objective.mask_share > 0.0 && self.objective.mask_share < 1.0) {
+            "objective.mask_share must lie between 0 and 1"
         } else if train.keep_checkpoints == 0 {
             "train.keep_checkpoints must be at least 1"
         } else if train.ngram_order > hearth_data::KneserNey::MAX_ORDER {
@@ -357,106 +382,6 @@ pub enum Source {
     Dataset(String),
     /// A file, folder or glob.
     Path(PathBuf),
-}
-
-fn family_name(family: Family) -> &'static str {
-    match family {
-        Family::Gpt1 => "gpt1",
-        Family::Gpt2 => "gpt2",
-        Family::Llama => "llama",
-        Family::Qwen2 => "qwen2",
-        Family::Qwen3 => "qwen3",
-        Family::Gemma3 => "gemma3",
-    }
-}
-
-impl ModelSection {
-    /// The decoder that this section describes.
-    fn decoder(&self, vocab_size: usize) -> Result<DecoderConfig, TrainError> {
-        let fail = |problem: String| TrainError::Recipe { place: "recipe".into(), problem };
-        let family = match self.family.as_deref() {
-            None | Some("qwen3") => Family::Qwen3,
-            Some("llama") => Family::Llama,
-            Some("gpt2") => Family::Gpt2,
-            Some("gpt1") => Family::Gpt1,
-            Some(other) => {
-                return Err(fail(format!("model.family {other:?}: expected qwen3, llama, gpt2 or gpt1")));
-            }
-        };
-        let mut published = None;
-        if let Some(name) = &self.preset {
-            published = DecoderConfig::preset(name);
-            if published.is_none() {
-                let known = preset_names().join(", ");
-                return Err(fail(format!("model.preset {name:?}: expected one of {known}")));
-            }
-            let own = [
-                ("depth", self.depth.is_some()),
-                ("family", self.family.is_some()),
-                ("hidden_size", self.hidden_size.is_some()),
-                ("intermediate_size", self.intermediate_size.is_some()),
-                ("n_heads", self.n_heads.is_some()),
-                ("n_kv_heads", self.n_kv_heads.is_some()),
-                ("head_dim", self.head_dim.is_some()),
-            ];
-            if let Some((key, _)) = own.iter().find(|(_, given)| *given) {
-                return Err(fail(format!(
-                    "model.preset {name:?} and model.{key} are both given; the preset decides it\nhint: leave one of them out"
-                )));
-            }
-        }
-        let depth = self.depth.unwrap_or(DEPTH);
-        let width = self.hidden_size.unwrap_or((64 * depth).max(128));
-        let context = self.context.unwrap_or(match depth {
-            0..=6 => 256,
-            7..=11 => 512,
-            _ => 1024,
-        });
-        let mut config = match published {
-            Some(config) => config,
-            None if family.is_gpt() => {
-                let heads = self.n_heads.unwrap_or((width / 64).max(1));
-                DecoderConfig { family, ..DecoderConfig::gpt2(vocab_size, width, depth, heads, context) }
-            }
-            None => DecoderConfig { family, ..DecoderConfig::native(vocab_size, width, depth, context) },
-        };
-        config.vocab_size = vocab_size;
-        if let Some(n) = self.context {
-            config.max_positions = n;
-        }
-        if let Some(n) = self.n_heads {
-            (config.n_heads, config.n_kv_heads, config.head_dim) = (n, n, config.hidden_size / n.max(1));
-        }
-        if let Some(n) = self.head_dim {
-            config.head_dim = n;
-        }
-        if let Some(n) = self.n_kv_heads {
-            config.n_kv_heads = n;
-        }
-        if let Some(n) = self.intermediate_size {
-            config.intermediate_size = n;
-        }
-        config.tied_head = self.tied_head.unwrap_or(config.tied_head);
-        config.biases = self.biases.unwrap_or(config.biases);
-        if let Some(name) = &self.activation {
-            config.activation = match (name.as_str(), config.family.is_gpt()) {
-                ("gelu", true) => Activation::GeluErf,
-                ("gelu-tanh", true) => Activation::GeluTanh,
-                ("relu", true) => Activation::Relu,
-                ("relu2", true) => Activation::Relu2,
-                (_, true) => {
-                    return Err(fail(format!(
-                        "model.activation {name:?}: expected gelu, gelu-tanh, relu or relu2"
-                    )));
-                }
-                (_, false) => {
-                    return Err(fail("model.activation can only be chosen for gpt1 and gpt2".into()));
-                }
-            };
-        }
-        config.validate()?;
-        Ok(config)
-    }
 }
 
 #[cfg(test)]
@@ -481,6 +406,8 @@ mod tests {
             "preset = \"gpt1\"\ncontext = 64",
             "preset = \"gpt2\"",
             "family = \"llama\"\nn_heads = 4\nn_kv_heads = 2\nhead_dim = 64",
+            "family = \"eurobert\"\nn_heads = 4\nn_kv_heads = 2",
+            "family = \"bert\"\nactivation = \"relu\"",
         ] {
             let mut recipe = Recipe::parse(&format!("[model]\n{model}\n"), "test").expect("a recipe");
             let config = recipe.resolve(4096).expect("resolves");
@@ -499,6 +426,9 @@ mod tests {
             ("biases = true", "qwen3 has no biases"),
             ("family = \"gpt2\"\nn_kv_heads = 1", "the GPT families have one for each"),
             ("family = \"gpt1\"\nactivation = \"gelu\"", "GPT-1 has no GeluErf"),
+            ("family = \"bert\"\nhead_dim = 8", "model.head_dim can't be chosen for bert"),
+            ("family = \"eurobert\"\n[objective]\nkind = \"causal\"", "the model is an encoder"),
+            ("family = \"llama\"\n[objective]\nkind = \"mlm\"", "the model is a decoder"),
         ] {
             let mut recipe = Recipe::parse(&format!("[model]\n{model}\n"), "test").expect("a recipe");
             let error = recipe.resolve(4096).expect_err(model).to_string();
@@ -511,7 +441,7 @@ mod tests {
         for (name, millions) in
             [("gpt1", 116.5), ("gpt2", 124.4), ("gpt2-xl", 1557.6), ("gpt3-13b", 12_853.0)]
         {
-            let config = DecoderConfig::preset(name).expect("a preset");
+            let config = hearth_model::DecoderConfig::preset(name).expect("a preset");
             let params = hearth_model::Decoder::new(config).expect("valid").n_params() as f64 / 1e6;
             assert!((params - millions).abs() / millions < 0.005, "{name}: {params} million");
         }

@@ -53,6 +53,9 @@ pub enum Record {
         val_loss: f64,
         /// Bits a byte of text.
         val_bits_per_byte: f64,
+        /// Share of the masked tokens that were found, where that is the objective.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        val_accuracy: Option<f64>,
         /// Seconds of training so far.
         seconds: f64,
     },

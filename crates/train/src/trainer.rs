@@ -1,22 +1,22 @@
 //! The training loop: steps, looks at held-out text, samples, checkpoints, and what is left at the end.
 
 use crate::card::{self, Card};
-use crate::checkpoint::{Checkpoints, RunState};
+use crate::checkpoint::{Checkpoints, RunState, SourceFile};
 use crate::curves;
 use crate::error::TrainError;
-use crate::evaluate::{Score, TokenLengths, evaluate, ngram_floor, spread_tokens};
+use crate::evaluate::{Score, TokenLengths, ngram_floor, spread_tokens};
+use crate::network::{Network, Pretrained};
 use crate::optimizer::Optimizer;
 use crate::power::PowerMeter;
-use crate::prepare::Prepared;
+use crate::prepare::{Prepared, source_file};
 use crate::pretrain::{Floor, Observer, Summary};
 use crate::recipe::{BatchOrder, Recipe};
 use crate::runlog::{self, Record, RunLog};
 use crate::schedule::Schedule;
-use hearth_data::{Batch, BatchMode, BatchOptions, Batches, Shard};
+use hearth_data::{BatchMode, BatchOptions, Batches, Shard};
 use hearth_engine::{Engine, Prompt, Request, Sampling};
 use hearth_kernel::buffer::memory_in_use;
 use hearth_kernel::profile;
-use hearth_model::tape::{TokenBatch, Trainable};
 use hearth_model::{Decoder, Weights};
 use hearth_tensor::nn::CrossEntropyOptions;
 use std::ops::ControlFlow;
@@ -32,7 +32,7 @@ pub(crate) struct Trainer {
     recipe: Recipe,
     prepared: Prepared,
     lengths: TokenLengths,
-    model: Trainable,
+    network: Network,
     weights: Weights,
     optimizer: Optimizer,
     batches: Batches,
@@ -42,24 +42,38 @@ pub(crate) struct Trainer {
     run: PathBuf,
     log: Option<RunLog>,
     power: Option<PowerMeter>,
+    /// The weights that the run began with, if it didn't begin with random ones.
+    from: Option<SourceFile>,
 }
 
 impl Trainer {
     /// A run of prepared text before its first step.
     pub(crate) fn new(
         mut recipe: Recipe,
+        pretrained: Option<Pretrained>,
         prepared: Prepared,
         checkpoints: Checkpoints,
         run: &Path,
     ) -> Result<Self, TrainError> {
-        let config = recipe.resolve(prepared.tokenizer.vocab_size())?;
-        let decoder = Decoder::new(config)?;
-        let weights = Weights::init(&decoder, recipe.seed, recipe.train.zero_projections);
-        let optimizer = Optimizer::new(recipe.optimizer.settings(), decoder.specs());
-        let batches = Batches::new(prepared.training.clone(), batch_options(&recipe)?)?;
+        let config = match &pretrained {
+            Some(pretrained) => pretrained.config(),
+            None => recipe.resolve(prepared.tokenizer.vocab_size())?,
+        };
+        let (rows, tokens) = (config.vocab_size(), prepared.tokenizer.vocab_size());
+        if tokens > rows {
+            return Err(TrainError::Recipe {
+                place: "recipe".into(),
+                problem: format!("the tokenizer has {tokens} tokens, but the model has room for {rows}"),
+            });
+        }
+        let from = recipe.model.from.as_ref().map(|from| weights_of(Path::new(from))).transpose()?;
+        let (network, weights) = Network::new(&recipe, config, pretrained, &prepared.tokenizer)?;
+        let optimizer = Optimizer::new(recipe.optimizer.settings(), network.specs());
+        let options = batch_options(&recipe, network.framed_by())?;
+        let batches = Batches::new(prepared.training.clone(), options)?;
         Ok(Trainer {
             lengths: TokenLengths::of(&prepared.tokenizer),
-            model: Trainable::new(decoder),
+            network,
             log: None,
             state: RunState {
                 step: 0,
@@ -80,12 +94,15 @@ impl Trainer {
             checkpoints,
             run: run.to_owned(),
             power: PowerMeter::open(),
+            from,
         })
     }
 
     /// The first time: decides the steps, saves the recipe, scores the n-gram model.
     pub(crate) fn begin(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
-        self.prompts()?;
+        if let Network::Causal(model) = &self.network {
+            self.prompts(model.decoder())?;
+        }
         let steps = match self.recipe.train.steps {
             Some(steps) => steps,
             None => self.steps_in_time(observer)?,
@@ -93,13 +110,13 @@ impl Trainer {
         self.settle(steps, observer)?;
         hearth_tokenizer::replace_file(&self.run.join("recipe.toml"), self.recipe.to_toml().as_bytes())?;
         self.log = Some(RunLog::open(&self.run.join("run.jsonl"), 0)?);
-        let config = self.model.decoder().config();
+        let (config, share) = (self.network.config(), self.recipe.objective.mask_share);
         self.write(
             Record::Start {
                 step: 0,
                 steps,
-                params: self.model.decoder().n_params(),
-                flops_per_token: config.train_flops_per_token(config.max_positions),
+                params: self.network.n_params(),
+                flops_per_token: config.train_flops_per_token(self.context(), share),
                 unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
             },
             observer,
@@ -146,7 +163,7 @@ impl Trainer {
         let mut fastest = f64::INFINITY;
         // Copies of the weights share their gradients, and are copied as soon as they change.
         let mut weights = self.weights.clone();
-        let mut rehearsal = Optimizer::new(self.recipe.optimizer.settings(), self.model.decoder().specs());
+        let mut rehearsal = Optimizer::new(self.recipe.optimizer.settings(), self.network.specs());
         // Long enough for the processor to reach its pace, and short beside the run.
         let begun = Instant::now();
         for step in 0.. {
@@ -155,9 +172,10 @@ impl Trainer {
             }
             let start = Instant::now();
             for _ in 0..self.recipe.train.accumulate {
+                let number = trial.state().step;
                 let batch = trial.next();
-                let out =
-                    self.model.loss(&self.weights, &token_batch(&batch), &batch.targets, &self.loss())?;
+                let draws = (self.recipe.seed, number);
+                let (out, _) = self.network.loss(&self.weights, &batch, draws, &self.loss())?;
                 out.loss.backward()?;
             }
             rehearsal.step(&mut weights, 1.0)?;
@@ -178,7 +196,7 @@ impl Trainer {
             decay: train.decay,
             floor: train.floor,
         });
-        observer.resolved(&self.recipe, self.model.decoder(), steps);
+        observer.resolved(&self.recipe, &self.network.config(), self.network.n_params(), steps);
         Ok(())
     }
 
@@ -201,7 +219,7 @@ impl Trainer {
             });
         }
         let (tokenizer_hash, data_hash) = (self.state.tokenizer_hash.clone(), self.state.data_hash.clone());
-        self.state = Checkpoints::load(path, self.model.decoder(), &mut self.weights, &mut self.optimizer)?;
+        self.state = Checkpoints::load(path, self.network.specs(), &mut self.weights, &mut self.optimizer)?;
         if (&self.state.tokenizer_hash, &self.state.data_hash) != (&tokenizer_hash, &data_hash) {
             return Err(TrainError::Checkpoint {
                 path: path.to_owned(),
@@ -279,11 +297,11 @@ impl Trainer {
         let accumulate = self.recipe.train.accumulate;
         let (mut loss, mut tokens) = (0.0f64, 0);
         for part in 0..accumulate {
+            let draws = (self.recipe.seed, self.batches.state().step);
             let batch = self.batches.next();
-            self.model.dropout = self.recipe.train.dropout;
-            self.model.dropout_seed =
-                self.recipe.seed.wrapping_add(self.state.step * accumulate as u64 + part as u64);
-            let out = self.model.loss(&self.weights, &token_batch(&batch), &batch.targets, &self.loss())?;
+            let seed = self.recipe.seed.wrapping_add(self.state.step * accumulate as u64 + part as u64);
+            self.network.set_dropout(self.recipe.train.dropout, seed);
+            let (out, scored) = self.network.loss(&self.weights, &batch, draws, &self.loss())?;
             let value = out.loss.item()?;
             if !value.is_finite() {
                 return Err(TrainError::NotFinite { what: "the loss", step: self.state.step });
@@ -294,7 +312,7 @@ impl Trainer {
                 out.loss.scale(1.0 / accumulate as f32).backward()?;
             }
             loss += f64::from(value) / accumulate as f64;
-            tokens += batch.scored() as u64;
+            tokens += scored as u64;
         }
         let grad_norm = self.optimizer.step(&mut self.weights, factor)?;
         self.state.step += 1;
@@ -317,24 +335,39 @@ impl Trainer {
     /// A look at a part of the held-out text.
     fn look(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         let score = self.score(&self.prepared.heldout.clone(), Some(self.recipe.train.eval_tokens))?;
-        let (val_loss, val_bits_per_byte) = (score.loss(), score.bits_per_byte());
-        let (step, seconds) = (self.state.step, self.state.seconds);
-        self.write(Record::Eval { step, val_loss, val_bits_per_byte, seconds }, observer)?;
+        self.write(self.looked(&score), observer)?;
         curves::draw(&runlog::read(&self.run.join("run.jsonl"))?, &self.run.join("curves.svg"))
     }
 
     fn score(&mut self, heldout: &Shard, limit: Option<usize>) -> Result<Score, TrainError> {
-        let context = self.model.decoder().config().max_positions;
-        self.model.dropout = 0.0;
-        evaluate(&self.model, &self.weights, heldout, &self.lengths, context, limit)
+        let context = self.context();
+        self.network.score(&self.weights, heldout, &self.lengths, context, limit)
     }
 
-    /// What the model writes after each prompt, by the same draws every time.
+    /// What a look came to.
+    fn looked(&self, score: &Score) -> Record {
+        Record::Eval {
+            step: self.state.step,
+            val_loss: score.loss(),
+            val_bits_per_byte: score.bits_per_byte(),
+            val_accuracy: score.accuracy(),
+            seconds: self.state.seconds,
+        }
+    }
+
+    /// T.
+    fn context(&self) -> usize {
+        self.recipe.model.context.unwrap_or_else(|| self.network.config().max_positions())
+    }
+
+    /// What a decoder writes after each prompt, by the same draws every time.
     fn sample(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        let Network::Causal(model) = &self.network else { return Ok(()) };
         let tokenizer = self.prepared.tokenizer.clone();
-        let decoder = self.model.decoder().clone();
+        let decoder = model.decoder().clone();
+        let prompts = self.prompts(&decoder)?;
         let mut engine = Engine::new(decoder, &self.weights, tokenizer)?;
-        let requests: Vec<Request> = self.prompts()?.into_iter().map(|prompt| self.request(prompt)).collect();
+        let requests: Vec<Request> = prompts.into_iter().map(|prompt| self.request(prompt)).collect();
         let (completions, _) = engine.generate(&requests, |_| ControlFlow::Continue(()))?;
         for completion in completions {
             let Prompt::Tokens(prompt) = &requests[completion.request].prompt else { continue };
@@ -345,9 +378,9 @@ impl Trainer {
     }
 
     /// The recipe's prompts; without any, the beginning of a text, or of the held-out one.
-    fn prompts(&self) -> Result<Vec<Vec<u32>>, TrainError> {
+    fn prompts(&self, decoder: &Decoder) -> Result<Vec<Vec<u32>>, TrainError> {
         let tokenizer = &self.prepared.tokenizer;
-        let context = self.model.decoder().config().max_positions;
+        let context = decoder.config().max_positions;
         let mut prompts = Vec::new();
         for text in &self.recipe.train.prompts {
             let tokens = tokenizer.encode(text)?;
@@ -385,7 +418,7 @@ impl Trainer {
 
     fn save_checkpoint(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
         self.state.joules = self.power.as_ref().map(PowerMeter::joules);
-        self.checkpoints.save(self.model.decoder(), &self.weights, &self.optimizer, &self.state)?;
+        self.checkpoints.save(self.network.specs(), &self.weights, &self.optimizer, &self.state)?;
         self.write(Record::Checkpoint { step: self.state.step }, observer)
     }
 
@@ -399,9 +432,8 @@ impl Trainer {
         let limit = stopped.then_some(self.recipe.train.eval_tokens);
         let heldout = self.score(&self.prepared.heldout.clone(), limit)?;
         let (step, seconds) = (self.state.step, self.state.seconds);
-        let (val_loss, val_bits_per_byte) = (heldout.loss(), heldout.bits_per_byte());
         if !stopped {
-            self.write(Record::Eval { step, val_loss, val_bits_per_byte, seconds }, observer)?;
+            self.write(self.looked(&heldout), observer)?;
             self.sample(observer)?;
         }
         let reason = if stopped { "stopped" } else { "done" };
@@ -425,9 +457,10 @@ impl Trainer {
                 &Card {
                     recipe: &self.recipe,
                     prepared: &self.prepared,
-                    decoder: self.model.decoder(),
+                    network: &self.network,
                     summary: &summary,
                     sources: &self.state.sources,
+                    from: self.from.clone(),
                     joules: self.power.as_ref().map(PowerMeter::joules),
                 },
             )?;
@@ -440,7 +473,15 @@ fn data_hash(prepared: &Prepared) -> String {
     format!("{}/{}", prepared.training.header().sha256, prepared.heldout.header().sha256)
 }
 
-fn batch_options(recipe: &Recipe) -> Result<BatchOptions, TrainError> {
+/// The weight file of a folder, by its hash.
+fn weights_of(dir: &Path) -> Result<SourceFile, TrainError> {
+    let names = ["model.safetensors", "model.safetensors.index.json"];
+    let path = names.map(|name| dir.join(name)).into_iter().find(|path| path.is_file());
+    source_file(&path.unwrap_or_else(|| dir.join(names[0])))
+}
+
+/// How batches are cut, with room in each row for the tokens around a text.
+fn batch_options(recipe: &Recipe, framed_by: usize) -> Result<BatchOptions, TrainError> {
     let mode = match recipe.train.order {
         BatchOrder::Random => BatchMode::Random,
         BatchOrder::Shuffled => BatchMode::Shuffled,
@@ -448,19 +489,15 @@ fn batch_options(recipe: &Recipe) -> Result<BatchOptions, TrainError> {
     };
     let missing =
         |key: &str| TrainError::Recipe { place: "recipe".into(), problem: format!("{key} is not resolved") };
+    let context = recipe.model.context.ok_or_else(|| missing("model.context"))?;
+    if context <= framed_by + 1 {
+        let problem = format!("model.context is {context}, expected at least {}", framed_by + 2);
+        return Err(TrainError::Recipe { place: "recipe".into(), problem });
+    }
     Ok(BatchOptions {
-        context: recipe.model.context.ok_or_else(|| missing("model.context"))?,
+        context: context - framed_by,
         batch: recipe.train.batch.ok_or_else(|| missing("train.batch"))?,
         seed: recipe.seed,
         mode,
     })
-}
-
-fn token_batch(batch: &Batch) -> TokenBatch {
-    match (&batch.segments, &batch.positions) {
-        (Some(segments), Some(positions)) => {
-            TokenBatch::packed(batch.tokens.clone(), batch.batch, segments, positions.clone())
-        }
-        _ => TokenBatch::causal(batch.tokens.clone(), batch.batch),
-    }
 }

@@ -8,6 +8,7 @@ use hearth_kernel::pool::{parallel_chunks_mut, set_threads, threads};
 use hearth_kernel::{Buffer, current_isa};
 use hearth_model::DecoderConfig;
 use hearth_train::Recipe;
+use hearth_train::recipe::ModelConfig;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -146,12 +147,15 @@ fn expectations(gflops: f64) -> Vec<Expectation> {
         Some((format!("depth {depth}, vocabulary 8192"), recipe.resolve(8192).ok()?))
     };
     let mut models: Vec<_> = [4, 6, 12].into_iter().filter_map(native).collect();
-    models.extend(DecoderConfig::preset("gpt2").map(|config| ("GPT-2 (124M)".to_owned(), config)));
+    models.extend(
+        DecoderConfig::preset("gpt2").map(|config| ("GPT-2 (124M)".to_owned(), ModelConfig::Decoder(config))),
+    );
     models
         .into_iter()
         .map(|(name, config)| {
             let params = config.multiplied_weights() as f64;
-            let tokens_per_second = 0.7 * gflops * 1e9 / config.train_flops_per_token(config.max_positions);
+            let tokens_per_second =
+                0.7 * gflops * 1e9 / config.train_flops_per_token(config.max_positions(), 0.0);
             Expectation { name, tokens_per_second, seconds: 20.0 * params / tokens_per_second }
         })
         .collect()

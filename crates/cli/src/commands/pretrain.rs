@@ -1,12 +1,14 @@
 //! `hearth pretrain`: train a model from a recipe.
 
 use crate::failure::{Stopped, Usage};
+use crate::model::resolve;
 use crate::profile_table;
 use crate::terminal::{Terminal, count};
 use crate::training::{Watch, summary_json};
 use anyhow::Result;
 use hearth_kernel::profile;
 use hearth_train::pretrain::{Summary, pretrain};
+use hearth_train::recipe::{ModelSection, Objective};
 use hearth_train::{Recipe, TrainError};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +26,13 @@ pub struct Pretrain {
     /// Go on from the last checkpoint in --out
     #[arg(long)]
     resume: bool,
+    /// Go on with this model instead of beginning a new one: a folder, or a name as elsewhere. It keeps its sizes and
+    /// its tokenizer
+    #[arg(long, value_name = "M", conflicts_with = "depth")]
+    model: Option<String>,
+    /// What is learnt: causal (the next token) or mlm (masked tokens, for encoders)
+    #[arg(long, value_name = "O", value_parser = objective)]
+    objective: Option<Objective>,
     /// Steps, instead of the recipe's
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
@@ -51,6 +60,13 @@ impl Pretrain {
             recipe.data.files = self.data;
         }
         recipe.seed = seed.unwrap_or(recipe.seed);
+        if let Some(model) = &self.model {
+            let from = Some(resolve(model, terminal)?.display().to_string());
+            recipe.model = ModelSection { from, context: recipe.model.context, ..ModelSection::default() };
+            // What a recipe says of another model's objective doesn't hold for this one.
+            recipe.objective.kind = None;
+        }
+        recipe.objective.kind = self.objective.or(recipe.objective.kind);
         recipe.model.depth = self.depth.or(recipe.model.depth);
         recipe.model.context = self.context.or(recipe.model.context);
         recipe.train.batch = self.batch.or(recipe.train.batch);
@@ -86,6 +102,14 @@ impl Pretrain {
     }
 }
 
+fn objective(name: &str) -> Result<Objective, String> {
+    match name {
+        "causal" => Ok(Objective::Causal),
+        "mlm" => Ok(Objective::Mlm),
+        _ => Err("expected causal or mlm".to_owned()),
+    }
+}
+
 /// Says which file a recipe that makes no sense came from.
 fn name_recipe(error: TrainError, path: &Path) -> TrainError {
     match error {
@@ -106,6 +130,14 @@ pub fn finish(terminal: &Terminal, summary: &Summary, out: &Path) -> Result<()> 
             "stopped after step {done} of {of}; go on with\n  hearth pretrain {out}/recipe.toml --out {out} --resume"
         ))
         .into());
+    }
+    if let Some(accuracy) = summary.heldout.accuracy() {
+        let loss = summary.heldout.loss();
+        terminal.say(&format!(
+            "held-out text: loss {loss:.3} on masked tokens, {:.1}% of them found\nmodel: {out}   curves: {out}/curves.svg",
+            100.0 * accuracy
+        ));
+        return Ok(());
     }
     let bits = summary.heldout.bits_per_byte();
     let floors = [summary.ngram_same_tokens, summary.ngram].into_iter().flatten();

@@ -142,8 +142,14 @@ fn recipes_that_cannot_be() {
     check(
         &room,
         "text.txt",
-        &with("depth = 1", "family = \"bert\""),
-        "error: bad.toml: model.family \"bert\": expected qwen3, llama, gpt2 or gpt1",
+        &with("depth = 1", "family = \"t5\""),
+        "error: bad.toml: model.family \"t5\": expected qwen3, llama, gpt2 or gpt1, or of encoders eurobert or bert",
+    );
+    check(
+        &room,
+        "text.txt",
+        &with("[model]", "[objective]\nkind = \"mlm\"\n\n[model]\nfamily = \"llama\""),
+        "error: bad.toml: objective.kind mlm: the model is a decoder\nhint: eurobert and bert learn by it",
     );
     check(
         &room,

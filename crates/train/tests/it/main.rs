@@ -9,3 +9,4 @@ mod lora;
 mod masked;
 mod metrics;
 mod pretrain;
+mod pretrain_masked;

@@ -1,23 +1,24 @@
 //! Whole runs on a small text: resuming, checkpoints, a loss that runs away, changed recipes.
 
-use hearth_model::{Decoder, load_folder};
+use hearth_model::load_folder;
 use hearth_train::pretrain::{Observer, Summary, pretrain};
+use hearth_train::recipe::ModelConfig;
 use hearth_train::runlog::{self, Record};
 use hearth_train::{Recipe, TrainError};
 use std::path::{Path, PathBuf};
 
 /// Watches a run and stops it after a step.
 #[derive(Default)]
-struct Watch {
+pub struct Watch {
     stop_after: Option<u64>,
     step: u64,
-    losses: Vec<f32>,
+    pub losses: Vec<f32>,
 }
 
 impl Observer for Watch {
     fn stage(&mut self, _: &str) {}
     fn progress(&mut self, _: &str, _: u64, _: u64) {}
-    fn resolved(&mut self, _: &Recipe, _: &Decoder, _: u64) {}
+    fn resolved(&mut self, _: &Recipe, _: &ModelConfig, _: usize, _: u64) {}
     fn record(&mut self, record: &Record) {
         if let Record::Step { step, loss, .. } = record {
             self.step = *step;
@@ -31,7 +32,7 @@ impl Observer for Watch {
 
 /// Sixty short documents of words that follow each other by a rule, so that there is something to
 /// learn.
-fn corpus(dir: &Path) -> PathBuf {
+pub fn corpus(dir: &Path) -> PathBuf {
     let words = ["the", "old", "fox", "saw", "a", "red", "hen", "and", "ran", "home", "by", "night"];
     let mut text = String::new();
     let mut state = 1u64;
@@ -58,13 +59,13 @@ fn recipe(data: &Path, more: &str) -> Recipe {
     Recipe::parse(&text, "test").expect("a recipe")
 }
 
-fn run(recipe: &Recipe, out: &Path, resume: bool, stop_after: Option<u64>) -> (Summary, Watch) {
+pub fn run(recipe: &Recipe, out: &Path, resume: bool, stop_after: Option<u64>) -> (Summary, Watch) {
     let mut watch = Watch { stop_after, ..Watch::default() };
     let summary = pretrain(recipe, out, resume, &mut watch).expect("the run works");
     (summary, watch)
 }
 
-fn bytes(out: &Path, name: &str) -> Vec<u8> {
+pub fn bytes(out: &Path, name: &str) -> Vec<u8> {
     std::fs::read(out.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
@@ -185,7 +186,7 @@ fn a_run_is_not_resumed_under_another_recipe_or_overwritten() {
     run(&recipe, &out, false, Some(2));
     let again = pretrain(&recipe, &out, false, &mut Watch::default()).expect_err("the folder is taken");
     assert!(again.to_string().contains("already holds a run") && again.is_usage(), "{again}");
-    recipe.optimizer.muon_lr = 0.5;
+    recipe.optimizer.muon_lr = Some(0.5);
     let other = pretrain(&recipe, &out, true, &mut Watch::default()).expect_err("another recipe");
     assert!(other.to_string().contains("optimizer.muon_lr: 0.02") && other.is_usage(), "{other}");
 }
