@@ -28,6 +28,7 @@ mod json;
 mod limits;
 mod load;
 mod merge;
+mod offsets;
 mod pretokenize;
 mod replace;
 mod stream;

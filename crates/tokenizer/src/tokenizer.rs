@@ -1,5 +1,6 @@
 //! The tokenizer itself: text to ids and back.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -13,6 +14,7 @@ use crate::cut::Cutter;
 use crate::error::{Result, TokenizerError};
 use crate::json::{self, BpeParts};
 use crate::limits;
+use crate::offsets;
 use crate::pretokenize::PreTokenizer;
 use crate::replace::replace_file;
 use crate::stream::DecodeStream;
@@ -169,6 +171,20 @@ impl Tokenizer {
         parallel_map(texts, |text| text.len(), GRAIN_BYTES, || (), |(), text| self.encode(text))
             .into_iter()
             .collect()
+    }
+
+    /// [`Self::encode`] with, for each token, the bytes of `text` that it stands for; what normalisation drops (white
+    /// space, accents that are characters of their own) belongs to no token.
+    ///
+    /// # Errors
+    /// Those of [`Self::encode`]; and for tokenizers other than WordPiece, whose tokens aren't traced back yet.
+    pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
+        if self.model.spelling != Spelling::WordPiece {
+            let problem = "offsets are known for WordPiece alone, as BERT has it";
+            return Err(TokenizerError::Encode(problem.to_string()));
+        }
+        offsets::encode(&self.model.pipeline, &self.model.vocab, text)
+            .map_err(|error| TokenizerError::Encode(error.to_string()))
     }
 
     fn encode_as(&self, text: &str, special_as_text: bool) -> Result<Vec<u32>> {
