@@ -1,6 +1,7 @@
 //! Questions on passages, with answers that stand in them: SQuAD's files and CMRC's, and flat tables.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,6 +52,14 @@ pub struct Answer {
     pub start: usize,
 }
 
+impl Answer {
+    /// Where it stands in its passage, in bytes.
+    pub fn bytes(&self, context: &str) -> Range<usize> {
+        let start = context.char_indices().nth(self.start).map_or(context.len(), |(byte, _)| byte);
+        start..start + self.text.len()
+    }
+}
+
 impl Example for QaExample {
     fn place(&self) -> Place {
         self.place
@@ -68,12 +77,21 @@ impl Example for QaExample {
 /// `{"text": …, "answer_start": …}`, a list of texts, or a text; without an offset an answer is taken where
 /// the passage has it first. An empty list means that the passage holds no answer.
 pub fn read_qa(paths: &[PathBuf], options: &ReadOptions) -> Result<Loaded<QaExample>> {
+    read(paths, options, true)
+}
+
+/// Reads questions as [`read_qa`] does, to be answered: answers that a file has are left alone, and none is needed.
+pub fn read_questions(paths: &[PathBuf], options: &ReadOptions) -> Result<Loaded<QaExample>> {
+    read(paths, options, false)
+}
+
+fn read(paths: &[PathBuf], options: &ReadOptions, with_answers: bool) -> Result<Loaded<QaExample>> {
     check_roles(options, &[&ID, &QUESTION, &CONTEXT, &ANSWERS, &START, &IMPOSSIBLE])?;
     let mut collected = Collected::of(paths, TABLE_TYPES)?;
     for index in 0..collected.files.len() {
         let file = collected.files[index].clone();
-        if !nested(&file, index, &mut collected)? {
-            flat(&file, index, options, &mut collected)?;
+        if !nested(&file, index, with_answers, &mut collected)? {
+            flat(&file, index, options, with_answers, &mut collected)?;
         }
     }
     collected.finish(options)
@@ -111,7 +129,12 @@ struct Question {
 }
 
 /// Reads a file of articles, paragraphs and questions; false if it isn't one.
-fn nested(file: &Path, index: usize, collected: &mut Collected<QaExample>) -> Result<bool> {
+fn nested(
+    file: &Path,
+    index: usize,
+    with_answers: bool,
+    collected: &mut Collected<QaExample>,
+) -> Result<bool> {
     if !matches!(extension(file).as_deref(), Some("json") | None) {
         return Ok(false);
     }
@@ -154,7 +177,9 @@ fn nested(file: &Path, index: usize, collected: &mut Collected<QaExample>) -> Re
                     let shown = id.as_ref().map_or(path.clone(), |id| format!("{path} ({id})"));
                     let Question { question, answers, is_impossible, .. } = question;
                     let id = id.unwrap_or(path);
-                    example(id, &question, Arc::clone(&context), answers.as_ref(), None, is_impossible, place)
+                    let given = Given { answers: answers.as_ref(), start: None, is_impossible };
+                    let given = with_answers.then_some(given);
+                    example(id, &question, Arc::clone(&context), given, place)
                         .map_err(|problem| format!("{shown}: {problem}"))
                 }
             };
@@ -183,6 +208,7 @@ fn flat(
     file: &Path,
     index: usize,
     options: &ReadOptions,
+    with_answers: bool,
     collected: &mut Collected<QaExample>,
 ) -> Result<()> {
     let table = read_table(file, index, options.columns.values().any(|column| column.starts_with('#')))?;
@@ -195,6 +221,9 @@ fn flat(
         (&START, false),
         (&IMPOSSIBLE, false),
     ] {
+        if !with_answers && [ANSWERS.name, START.name, IMPOSSIBLE.name].contains(&role.name) {
+            continue;
+        }
         match choose(role, &table.columns, options, file)? {
             Some(column) => chosen.push((role.name, column)),
             None if needed && !table.columns.is_empty() => {
@@ -210,7 +239,8 @@ fn flat(
         .rows
         .iter()
         .map(|row| {
-            from_row(row, &chosen, &mut context).map_err(|problem| bad_row(file, row.place.line, problem))
+            from_row(row, &chosen, with_answers, &mut context)
+                .map_err(|problem| bad_row(file, row.place.line, problem))
         })
         .collect();
     collected.used_columns(chosen.shown());
@@ -218,7 +248,12 @@ fn flat(
     Ok(())
 }
 
-fn from_row(row: &Row, chosen: &Chosen, context: &mut Arc<str>) -> Result<QaExample, String> {
+fn from_row(
+    row: &Row,
+    chosen: &Chosen,
+    with_answers: bool,
+    context: &mut Arc<str>,
+) -> Result<QaExample, String> {
     let column = |role: &Role| chosen.get(role.name).unwrap_or_default();
     let cell = |role: &Role| row.cells.get(column(role));
     let question = text(&row.cells, column(&QUESTION))?;
@@ -235,16 +270,23 @@ fn from_row(row: &Row, chosen: &Chosen, context: &mut Arc<str>) -> Result<QaExam
     let parsed = cell(&ANSWERS).and_then(Value::as_str).filter(|text| text.starts_with(['{', '[']));
     let parsed: Option<Value> = parsed.and_then(|text| serde_json::from_str(text).ok());
     let answers = parsed.as_ref().or(cell(&ANSWERS));
-    example(id, question, Arc::clone(context), answers, cell(&START), is_impossible, row.place)
+    let given = with_answers.then_some(Given { answers, start: cell(&START), is_impossible });
+    example(id, question, Arc::clone(context), given, row.place)
 }
 
+/// What a file says about the answers of a question.
+struct Given<'a> {
+    answers: Option<&'a Value>,
+    start: Option<&'a Value>,
+    is_impossible: bool,
+}
+
+/// An example; without answers if none are to be read.
 fn example(
     id: String,
     question: &str,
     context: Arc<str>,
-    answers: Option<&Value>,
-    start: Option<&Value>,
-    is_impossible: bool,
+    given: Option<Given>,
     place: Place,
 ) -> Result<QaExample, String> {
     if question.trim().is_empty() {
@@ -253,14 +295,18 @@ fn example(
     if context.trim().is_empty() {
         return Err("the passage is empty".to_string());
     }
-    let found = match answers {
-        Some(answers) => spans(answers, start)?,
-        None if is_impossible => Vec::new(),
-        None => return Err("no \"answers\"".to_string()),
+    let found = match given {
+        None => Vec::new(),
+        Some(Given { answers: Some(answers), start, is_impossible }) => {
+            let found = spans(answers, start)?;
+            if is_impossible && !found.is_empty() {
+                return Err("it has an answer, but says that the passage holds none".to_string());
+            }
+            found
+        }
+        Some(Given { is_impossible: true, .. }) => Vec::new(),
+        Some(_) => return Err("no \"answers\"".to_string()),
     };
-    if is_impossible && !found.is_empty() {
-        return Err("it has an answer, but says that the passage holds none".to_string());
-    }
     let answers = found.into_iter().map(|(text, start)| locate(&context, text, start));
     let answers = answers.collect::<Result<_, String>>()?;
     Ok(QaExample { id, question: question.to_string(), context, answers, place })

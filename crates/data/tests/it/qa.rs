@@ -1,7 +1,7 @@
 //! Questions on passages, in SQuAD's form and flat.
 
 use hearth_data::Result;
-use hearth_data::labelled::{BadRows, Example, Loaded, QaExample, ReadOptions, read_qa};
+use hearth_data::labelled::{BadRows, Example, Loaded, QaExample, ReadOptions, read_qa, read_questions};
 
 use crate::files::Files;
 
@@ -110,4 +110,28 @@ fn flat_tables() {
             "a.jsonl:5: the answer \"b\" is not in the passage",
         ],
     );
+}
+
+#[test]
+fn questions_to_be_answered_need_no_answers() {
+    let read = |name: &str, content: &str| {
+        let options = ReadOptions { bad_rows: BadRows::Skip, ..ReadOptions::default() };
+        read_questions(&Files::of(&[(name, content)]).paths, &options).unwrap()
+    };
+    // Wrong answers don't matter; a question that is none does.
+    let loaded = read("a.json", SQUAD);
+    let ids: Vec<&str> = loaded.examples.iter().map(|example| example.id.as_str()).collect();
+    assert_eq!((ids, loaded.bad.len()), (vec!["a", "b", "c", "e", "f"], 2));
+    assert!(loaded.examples.iter().all(|example| example.answers.is_empty()));
+    let loaded = read("a.jsonl", "{\"question\": \"q\", \"context\": \"a b\"}\n{\"question\": \"q\"}\n");
+    assert_eq!((loaded.examples.len(), loaded.bad[0].line), (1, 2));
+    let loaded = read("a.csv", "question,passage,answer\nq,a b,zebra\n");
+    assert_eq!(loaded.columns.len(), 2);
+}
+
+#[test]
+fn an_answer_has_its_bytes() {
+    let loaded = read("a.json", SQUAD, BadRows::Skip).unwrap();
+    let [example, ..] = loaded.examples.as_slice() else { panic!("none") };
+    assert_eq!(&example.context[example.answers[0].bytes(&example.context)], "there");
 }
