@@ -24,6 +24,7 @@
 //! Shape letters: V vocabulary, T tokens of a sequence.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod beam;
 mod classify;
 mod constraint;
@@ -50,7 +51,9 @@ mod speed;
 mod stream;
 mod tag;
 mod template;
+mod windows;
 
+pub use answer::{AnswerRules, Answerer, Answers, KEPT_SPANS, Span, answer_windows};
 pub use beam::{BeamSearch, Hypothesis};
 pub use classify::{Classified, Classifier, TextPair, frame_texts, run_framed, to_scores};
 pub use constraint::Constraint;
@@ -75,3 +78,4 @@ pub use speculative::{Draft, Speculation};
 pub use speed::{Speed, SpeedTest};
 pub use tag::{FramedWords, Tagger, frame_words, highest, tag_pieces};
 pub use template::{ChatTemplate, Message, Piece, Rendered};
+pub use windows::{Asked, FramedQuestion, Window, frame_questions};

@@ -19,6 +19,7 @@ mod special;
 mod speculative;
 mod stream;
 mod template;
+mod windows;
 
 use hearth_engine::{Completion, Engine, Event, Request, Sampling};
 use hearth_model::{Decoder, DecoderConfig, Weights};
