@@ -78,4 +78,4 @@ pub use speculative::{Draft, Speculation};
 pub use speed::{Speed, SpeedTest};
 pub use tag::{FramedWords, Tagger, frame_words, highest, tag_pieces};
 pub use template::{ChatTemplate, Message, Piece, Rendered};
-pub use windows::{Asked, FramedQuestion, Window, frame_questions};
+pub use windows::{Asked, FramedQuestion, Window, frame_questions, question_room};

@@ -61,12 +61,16 @@ pub fn frame_questions(
             offsets = placed.into_iter().map(|(_, bytes)| bytes).collect();
             last = passage;
         }
-        let around = framing.before.len() + 2 * framing.after.len();
-        let kept = question.len().min(limit.saturating_sub(around) / 2);
+        let kept = question.len().min(question_room(framing, limit));
         let windows = windows(framing, &question[..kept], &ids, limit, stride);
         framed.push(FramedQuestion { windows, offsets: Arc::clone(&offsets), cut: question.len() - kept });
     }
     Ok(framed)
+}
+
+/// How many tokens of a question a window of `limit` tokens keeps.
+pub fn question_room(framing: &Framing, limit: usize) -> usize {
+    limit.saturating_sub(framing.before.len() + 2 * framing.after.len()) / 2
 }
 
 fn windows(framing: &Framing, question: &[u32], passage: &[u32], limit: usize, stride: usize) -> Vec<Window> {

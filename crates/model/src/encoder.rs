@@ -67,7 +67,7 @@ impl EncoderFamily {
     }
 
     /// What classes with a head put in front of the architecture's names.
-    pub(crate) fn name_prefix(self) -> &'static str {
+    pub fn name_prefix(self) -> &'static str {
         match self {
             EncoderFamily::Bert => "bert.",
             EncoderFamily::EuroBert(_) => "model.",

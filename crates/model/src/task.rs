@@ -75,6 +75,14 @@ impl Backbone {
         matches!(self, Backbone::Decoder(model) if model.decoder().config().family.stores_in_out())
     }
 
+    /// What the classes of `transformers` with a head put in front of the architecture's names.
+    pub fn name_prefix(&self) -> &'static str {
+        match self {
+            Backbone::Encoder(model) => model.encoder().config().family.name_prefix(),
+            Backbone::Decoder(_) => "model.",
+        }
+    }
+
     /// V.
     pub fn vocab_size(&self) -> usize {
         match self {

@@ -49,7 +49,8 @@ fn a_frozen_weight_changes_no_gradient_but_its_own() {
     let head = |w: &Tensor| {
         let x = x.parameter();
         let out =
-            nn::linear_cross_entropy(&x, w, None, &[0, 3, -1, 1, 2, 2], &CrossEntropyOptions::default()).unwrap();
+            nn::linear_cross_entropy(&x, w, None, &[0, 3, -1, 1, 2, 2], &CrossEntropyOptions::default())
+                .unwrap();
         out.loss.backward().unwrap();
         (out.loss.item().unwrap(), x.grad().unwrap().data().to_vec(), w.grad().is_some())
     };

@@ -53,7 +53,7 @@ pub(crate) fn save_task(
             Task::Tokens(_) => "TOKEN_CLS",
             Task::Span => "QUESTION_ANS",
         },
-        class_prefix: "bert.",
+        class_prefix: model.backbone().name_prefix(),
         prefixed: model.backbone().specs().len(),
     };
     save_adapter(&out.join("adapter"), lora, model.specs(), weights, &of)?;

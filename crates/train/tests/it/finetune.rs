@@ -1,7 +1,7 @@
 //! Fine-tuning from labelled files to a folder that classifies, on a tiny encoder with random weights.
 
-use hearth_data::labelled::{ReadOptions, read_classify, read_tag};
-use hearth_engine::{Classifier, Problem, Tagger, TextPair};
+use hearth_data::labelled::{ReadOptions, read_classify, read_qa, read_tag};
+use hearth_engine::{AnswerRules, Answerer, Asked, Classifier, Problem, Tagger, TextPair};
 use hearth_model::tape::TrainableEncoder;
 use hearth_model::{
     Backbone, Encoder, EncoderConfig, StoredType, Task, TaskModel, Weights, save_task_folder,
@@ -10,6 +10,7 @@ use hearth_train::TrainError;
 use hearth_train::finetune::Outcome;
 use hearth_train::finetune::fit::{Event, Observer};
 use hearth_train::finetune::run::finetune_classify;
+use hearth_train::finetune::run_qa::finetune_qa;
 use hearth_train::finetune::run_tag::finetune_tag;
 use hearth_train::finetune::settings::Settings;
 use serde_json::json;
@@ -242,4 +243,92 @@ fn an_encoder_learns_to_tag_and_its_folder_does_the_same() {
         assert_eq!(&alone[0], tags, "the company of {text:?} changed its tags");
     }
     assert!(right * 100 > all * 97, "{right} of {all} right");
+}
+
+/// Questions for the word after "was", on passages of which some hold none.
+fn questions(count: usize) -> Vec<(String, Option<&'static str>)> {
+    let beginning = ["The film", "Film and plot and film", "Music and film and music and plot", "And plot"];
+    let passage = |i: usize| {
+        let word = ["good", "bad", "fine", "poor", "long"][i * 3 % 5];
+        let tail = ["", " and music", " and the film and the plot"][i % 3];
+        let middle = [" was", " not", " was", " was"][i * 7 / 3 % 4];
+        let has = middle == " was";
+        (format!("{}{middle}  {}{tail}.", beginning[i / 2 % 4], word.to_uppercase()), has.then_some(word))
+    };
+    (0..count).map(passage).collect()
+}
+
+fn write_questions(dir: &Path, name: &str, rows: &[(String, Option<&str>)]) -> PathBuf {
+    let row = |(context, answer): &(String, Option<&str>)| {
+        let answer: Vec<String> = answer.iter().map(|word| word.to_uppercase()).collect();
+        json!({ "question": "was the film", "context": context, "answers": answer }).to_string() + "\n"
+    };
+    let path = dir.join(name);
+    std::fs::write(&path, rows.iter().map(row).collect::<String>()).expect("writes");
+    path
+}
+
+#[test]
+fn an_encoder_learns_to_answer_and_its_folder_does_the_same() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let model = pretrained(dir.path());
+    let rows = questions(260);
+    let data = write_questions(dir.path(), "train.jsonl", &rows[..160]);
+    let out = dir.path().join("answers");
+    // So few tokens that long passages become several windows.
+    let settings = Settings { max_tokens: 14, epochs: 8.0, ..settings() };
+    let rules = AnswerRules { stride: 4, max_answer_tokens: 3, no_answer_threshold: None };
+    let load = |path: &Path| read_qa(&[path.to_owned()], &ReadOptions::default()).expect("reads");
+    let valid = write_questions(dir.path(), "valid.jsonl", &rows[160..210]);
+    let (training, heldout) = (load(&data), load(&valid));
+    let outcome = finetune_qa(&model, training, Some(heldout), &settings, rules, &out, &mut Quiet::default())
+        .expect("runs");
+    assert!(outcome.metrics["f1"] > 0.95 && outcome.metrics["em"] > 0.95, "{:?}", outcome.metrics);
+    assert!(outcome.metrics["no_answer_f1"] > 0.8, "{:?}", outcome.metrics);
+
+    let mut answerer = Answerer::open(&out).expect("opens");
+    let found = answerer.rules();
+    assert_eq!((found.stride, found.max_answer_tokens), (4, 3));
+    assert_eq!(found.no_answer_threshold.map(f64::from), outcome.metrics.get("no_answer_threshold").copied());
+    let asked: Vec<Asked> = rows[210..].iter().map(|(context, _)| ("was the film", &**context)).collect();
+    let go_on = |_| ControlFlow::Continue(());
+    let together = answerer.answer(&asked, go_on).expect("answers");
+    let mut right = 0;
+    for ((question, (context, answer)), answers) in asked.iter().zip(&rows[210..]).zip(&together) {
+        let said =
+            answers.best(found.no_answer_threshold).map(|span| context[span.bytes.clone()].to_lowercase());
+        right += usize::from(said.as_deref() == *answer);
+        let alone = answerer.answer(&[*question], go_on).expect("answers");
+        assert_eq!(&alone[0], answers, "the company of {question:?} changed its answers");
+    }
+    assert!(right > 44, "{right} of 50 right");
+    let card = std::fs::read_to_string(out.join("hearth.json")).expect("a card");
+    assert!(card.contains("\"scored_by\": \"SQuAD's script (words)\""), "{card}");
+    let mut other = Answerer::open(&model).expect_err("no head over spans").to_string();
+    other.truncate(other.find("\n").expect("a hint"));
+    assert!(other.ends_with("its head doesn't find spans of a passage"), "{other}");
+}
+
+#[test]
+fn questions_that_cannot_be_learnt_from_are_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let model = pretrained(dir.path());
+    let data = write_questions(dir.path(), "train.jsonl", &questions(40));
+    let rules = AnswerRules { stride: 4, max_answer_tokens: 3, no_answer_threshold: None };
+    for (settings, rules, expect) in [
+        (settings(), AnswerRules { max_answer_tokens: 0, ..rules }, "--max-answer: 0, expected at least one"),
+        (
+            settings(),
+            AnswerRules { stride: 13, ..rules },
+            "--stride: 13, expected at most 12, half of --max-tokens",
+        ),
+        (Settings { compare: true, ..settings() }, rules, "--compare: there are no cheap models"),
+    ] {
+        let loaded = read_qa(&[data.clone()], &ReadOptions::default()).expect("reads");
+        let out = dir.path().join("never");
+        let error = finetune_qa(&model, loaded, None, &settings, rules, &out, &mut Quiet::default())
+            .expect_err("refused");
+        assert!(error.to_string().contains(expect) && error.is_usage(), "{error}");
+        assert!(!out.exists(), "{} was written", out.display());
+    }
 }
