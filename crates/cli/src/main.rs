@@ -16,7 +16,7 @@ mod training;
 
 use clap::{Args, Parser, Subcommand};
 use commands::{
-    bench, chat, classify, convert, doctor, embed, eval, finetune, generate, get, merge, pretrain,
+    answer, bench, chat, classify, convert, doctor, embed, eval, finetune, generate, get, merge, pretrain,
     quickstart, tag, tokenizer,
 };
 use std::process::ExitCode;
@@ -61,6 +61,7 @@ enum Command {
     Embed(embed::Embed),
     Classify(classify::Classify),
     Tag(tag::Tag),
+    Answer(answer::Answer),
     Eval(eval::Eval),
     Convert(convert::Convert),
     Merge(merge::Merge),
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         Command::Embed(command) => command.run(&terminal),
         Command::Classify(command) => command.run(&terminal),
         Command::Tag(command) => command.run(&terminal),
+        Command::Answer(command) => command.run(&terminal),
         Command::Eval(command) => command.run(&terminal),
         Command::Convert(command) => command.run(&terminal),
         Command::Merge(command) => command.run(&terminal),

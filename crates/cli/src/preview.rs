@@ -1,8 +1,9 @@
 //! Examples as the model will see them: token by token, with those that carry loss in colour.
 
-use hearth_data::labelled::{ClassifyExample, Label, TagExample};
-use hearth_engine::{Framing, Lesson, frame_texts, frame_words};
+use hearth_data::labelled::{ClassifyExample, Label, QaExample, TagExample};
+use hearth_engine::{Framing, Lesson, frame_questions, frame_texts, frame_words};
 use hearth_tokenizer::Tokenizer;
+use hearth_train::finetune::qa::{answer_rows, answer_tokens};
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
@@ -65,6 +66,37 @@ pub fn tag(tokenizer: &Tokenizer, examples: &[TagExample], limit: usize) -> anyh
     Ok(out)
 }
 
+/// Questions with each window of their passages; marked are the tokens of the answer, or what stands in front where a
+/// window doesn't hold all of it.
+pub fn qa(
+    tokenizer: &Tokenizer,
+    examples: &[QaExample],
+    limit: usize,
+    stride: usize,
+) -> anyhow::Result<String> {
+    let asked: Vec<_> = examples.iter().map(|e| (e.question.as_str(), &*e.context)).collect();
+    let framed = frame_questions(tokenizer, &Framing::of(tokenizer), &asked, limit, stride)?;
+    let (marks, mut out) = (Marks::for_stdout(), String::new());
+    for (question, example) in framed.iter().zip(examples) {
+        let answer = example.answers.first();
+        let answer = answer.and_then(|answer| answer_tokens(question, &answer.bytes(&example.context)));
+        for (number, window) in (1..).zip(&question.windows) {
+            let (first, last) = answer_rows(window, answer.as_ref());
+            let target = |row: usize| match row as u32 {
+                row if row == first => Some(if first == last { "first and last" } else { "first" }),
+                row if row == last => Some("last"),
+                row if (first..last).contains(&row) => Some(""),
+                _ => None,
+            };
+            let (count, of) = (window.input.ids.len(), question.windows.len());
+            let shown = tokens(tokenizer, &window.input.ids, &marks, target);
+            writeln!(out, "{shown}   (window {number} of {of}, {count} tokens)")?;
+        }
+        out.push('\n');
+    }
+    Ok(out)
+}
+
 /// Texts, of which the tokens that are to be learnt carry loss.
 pub fn lessons(tokenizer: &Tokenizer, lessons: &[Lesson], limit: usize) -> anyhow::Result<String> {
     let (marks, mut out) = (Marks::for_stdout(), String::new());
@@ -90,7 +122,8 @@ pub fn lessons(tokenizer: &Tokenizer, lessons: &[Lesson], limit: usize) -> anyho
     Ok(out)
 }
 
-/// Tokens with spaces between them; one that carries loss is marked, and what it should give stands behind it.
+/// Tokens with spaces between them; one that carries loss is marked, and what it should give, if that isn't empty,
+/// stands behind it.
 fn tokens<'a>(
     tokenizer: &Tokenizer,
     ids: &[u32],
@@ -100,6 +133,7 @@ fn tokens<'a>(
     let shown = ids.iter().enumerate().map(|(row, &id)| {
         let token = tokenizer.token_of(id).unwrap_or("?");
         match target(row) {
+            Some("") => format!("{}{token}{}", marks.before, marks.after),
             Some(target) => format!("{}{token}/{target}{}", marks.before, marks.after),
             None => token.to_owned(),
         }

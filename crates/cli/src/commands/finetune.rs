@@ -1,5 +1,6 @@
 //! `hearth finetune`: teach a pretrained model a task from labelled examples.
 
+use super::answer::RulesArgs;
 use crate::failure::{Stopped, Usage};
 use crate::interrupt;
 use crate::model::{open_tokenizer, resolve};
@@ -7,12 +8,13 @@ use crate::preview;
 use crate::terminal::{Terminal, count, duration, peak_rss_bytes};
 use anyhow::Result;
 use hearth_data::labelled::{
-    BadRows, Kind, Loaded, ReadOptions, read_chat, read_classify, read_tag, read_texts,
+    BadRows, Kind, Loaded, ReadOptions, read_chat, read_classify, read_qa, read_tag, read_texts,
 };
-use hearth_engine::ModelFiles;
+use hearth_engine::{AnswerRules, ModelFiles};
 use hearth_train::finetune::Outcome;
 use hearth_train::finetune::fit::{Event, Metrics, Observer};
 use hearth_train::finetune::run::finetune_classify;
+use hearth_train::finetune::run_qa::finetune_qa;
 use hearth_train::finetune::run_tag::finetune_tag;
 use hearth_train::finetune::run_text::{Conversations, Texts, finetune_chat, finetune_complete};
 use hearth_train::finetune::settings::{Adapt, Settings, TooLong};
@@ -29,8 +31,8 @@ pub struct Finetune {
     /// The model to start from: a folder, or a name of the catalogue
     #[arg(long, value_name = "M")]
     model: String,
-    /// Examples: CSV, TSV, JSONL, JSON or Parquet, CoNLL for tag, texts of any kind for complete; files, folders or
-    /// globs
+    /// Examples: CSV, TSV, JSONL, JSON or Parquet, CoNLL for tag, SQuAD's JSON for qa, texts of any kind for complete;
+    /// files, folders or globs
     #[arg(long, num_args = 1.., required = true, value_name = "F")]
     data: Vec<PathBuf>,
     /// Examples to judge by, instead of a share of --data
@@ -59,6 +61,8 @@ pub struct Finetune {
     strict: bool,
     #[command(flatten)]
     settings: SettingsArgs,
+    #[command(flatten, next_help_heading = "For qa")]
+    rules: RulesArgs,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -67,6 +71,8 @@ enum Task {
     Classify,
     /// Words of sentences to a tag each, such as names in BIO
     Tag,
+    /// Questions to the spans of passages that answer them
+    Qa,
     /// Conversations: what the assistant says
     Chat,
     /// Texts: how they go on, or what belongs into a gap
@@ -206,6 +212,9 @@ impl Finetune {
         }
         let settings = self.settings.settings(self.task, seed);
         settings.check()?;
+        if self.rules.any() && !matches!(self.task, Task::Qa) {
+            return Err(Usage("--stride and --max-answer are for qa".into()).into());
+        }
         let options = ReadOptions {
             columns: self.column.iter().cloned().collect::<BTreeMap<_, _>>(),
             bad_rows: if self.skip_bad { BadRows::Skip } else { BadRows::Refuse },
@@ -224,6 +233,7 @@ impl Finetune {
         let outcome = match self.task {
             Task::Classify => self.classify(terminal, &options, &settings, &out)?,
             Task::Tag => self.tag(terminal, &options, &settings, &out)?,
+            Task::Qa => self.qa(terminal, &options, &settings, &out)?,
             Task::Chat => self.chat(terminal, &options, &settings, &out)?,
             Task::Complete => self.complete(terminal, &options, &settings, &out)?,
         };
@@ -261,6 +271,28 @@ impl Finetune {
         let heldout = self.heldout(terminal, |paths| read_tag(paths, options))?;
         let model = resolve(&self.model, terminal)?;
         Ok(finetune_tag(&model, training, heldout, settings, out, &mut Watch::new(terminal))?)
+    }
+
+    fn qa(
+        &self,
+        terminal: &Terminal,
+        options: &ReadOptions,
+        settings: &Settings,
+        out: &Path,
+    ) -> Result<Outcome> {
+        if self.labels.is_some() {
+            return Err(Usage("--labels is for classify; questions have answers".into()).into());
+        }
+        let training = read_qa(&self.data, options)?;
+        told(terminal, &training);
+        let heldout = self.heldout(terminal, |paths| read_qa(paths, options))?;
+        let model = resolve(&self.model, terminal)?;
+        let rules = self.answer_rules(settings);
+        Ok(finetune_qa(&model, training, heldout, settings, rules, out, &mut Watch::new(terminal))?)
+    }
+
+    fn answer_rules(&self, settings: &Settings) -> AnswerRules {
+        self.rules.over(AnswerRules::for_window(settings.max_tokens))
     }
 
     fn chat(
@@ -356,6 +388,16 @@ impl Finetune {
                     &open_tokenizer(&model)?,
                     &loaded.examples[..count.min(loaded.examples.len())],
                     settings.max_tokens,
+                )?
+            }
+            Task::Qa => {
+                let loaded = read_qa(&self.data, options)?;
+                told(terminal, &loaded);
+                preview::qa(
+                    &open_tokenizer(&model)?,
+                    &loaded.examples[..count.min(loaded.examples.len())],
+                    settings.max_tokens,
+                    self.answer_rules(settings).stride,
                 )?
             }
         };

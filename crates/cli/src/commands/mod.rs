@@ -1,5 +1,6 @@
 //! One file a subcommand.
 
+pub mod answer;
 pub mod bench;
 pub mod chat;
 pub mod classify;

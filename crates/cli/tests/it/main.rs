@@ -1,5 +1,6 @@
 //! Integration tests of the command line, in one binary: the real `hearth` in folders of its own.
 
+mod answer;
 mod bad_input;
 #[path = "../../../engine/tests/it/bert_folder.rs"]
 mod bert_folder;
