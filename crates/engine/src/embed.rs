@@ -9,8 +9,9 @@ use crate::special::frame;
 use hearth_kernel::quant::BlockType;
 use hearth_model::gguf::{Gguf, GgufEncoder};
 use hearth_model::runner::MAX_ROWS;
-use hearth_model::{EncoderFolder, EncoderRunner, Feed, Logits, Runner};
+use hearth_model::{EncoderFolder, EncoderRunner, Feed, Logits, ModelError, Runner, Weights};
 use hearth_tokenizer::Tokenizer;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -25,11 +26,22 @@ pub struct EmbedOptions {
     pub weight_type: Option<BlockType>,
     /// Most texts in one pass.
     pub batch: usize,
+    /// Texts are cut to so many tokens, if the files don't say fewer.
+    pub max_tokens: Option<usize>,
+    /// The prompt to put in front of each text, by its name in the model's files, such as `query`.
+    pub prompt: Option<String>,
 }
 
 impl Default for EmbedOptions {
     fn default() -> Self {
-        EmbedOptions { pooling: None, normalize: None, weight_type: None, batch: 32 }
+        EmbedOptions {
+            pooling: None,
+            normalize: None,
+            weight_type: None,
+            batch: 32,
+            max_tokens: None,
+            prompt: None,
+        }
     }
 }
 
@@ -55,6 +67,8 @@ pub struct Embedder {
     batch: usize,
     framing: Framing,
     max_tokens: usize,
+    /// In front of each text.
+    prompt: String,
     notes: Vec<String>,
 }
 
@@ -99,7 +113,7 @@ impl Embedder {
         });
         check_vocabulary(&place, &tokenizer, vocab_size)?;
         let model = Model::Encoder(Box::new(runner));
-        let mut embedder = Self::assemble(model, tokenizer, framing, rules, positions, options);
+        let mut embedder = Self::assemble(&path, model, tokenizer, framing, rules, positions, options)?;
         embedder.notes.extend(note);
         Ok(embedder)
     }
@@ -118,26 +132,32 @@ impl Embedder {
         let framing = Framing { before, after };
         let positions = runner.decoder().config().max_positions;
         let model = Model::Decoder(Box::new(runner));
-        Ok(Self::assemble(model, tokenizer, framing, rules, positions, options))
+        Self::assemble(path, model, tokenizer, framing, rules, positions, options)
     }
 
     fn assemble(
+        path: &Path,
         model: Model,
         tokenizer: Tokenizer,
         framing: Framing,
         rules: PoolingRules,
         positions: usize,
         options: &EmbedOptions,
-    ) -> Self {
+    ) -> Result<Self> {
         let usual = match &model {
             Model::Encoder(_) => Pooling::Mean,
             Model::Decoder(_) => Pooling::Last,
         };
         let pooling = options.pooling.or(rules.pooling).unwrap_or(usual);
         let max_tokens = rules.max_tokens.unwrap_or(positions).min(positions);
+        let max_tokens = options.max_tokens.unwrap_or(max_tokens).min(max_tokens);
         let normalize = options.normalize.unwrap_or(rules.normalize);
         let batch = options.batch.max(1);
-        Embedder {
+        let prompt = match &options.prompt {
+            Some(name) => rules.prompt(path, name)?,
+            None => String::new(),
+        };
+        Ok(Embedder {
             model,
             tokenizer,
             rules,
@@ -146,8 +166,9 @@ impl Embedder {
             batch,
             framing,
             max_tokens,
+            prompt,
             notes: Vec::new(),
-        }
+        })
     }
 
     /// Length of a vector.
@@ -168,6 +189,11 @@ impl Embedder {
         self.max_tokens
     }
 
+    /// What the model's files want in front of texts, by the names of sentence-transformers, such as `query`.
+    pub fn prompts(&self) -> &BTreeMap<String, String> {
+        &self.rules.prompts
+    }
+
     /// What had to be assumed about the model, in sentences for the user.
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -180,18 +206,31 @@ impl Embedder {
     pub fn embed(
         &mut self,
         texts: &[&str],
-        mut go_on: impl FnMut(usize) -> ControlFlow<()>,
+        go_on: impl FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Embeddings> {
         let (sequences, truncated) = self.sequences(texts)?;
         let tokens = sequences.iter().map(Vec::len).sum();
+        let vectors = self.embed_sequences(&sequences, go_on)?;
+        Ok(Embeddings { vectors, tokens, truncated })
+    }
+
+    /// The vectors of texts that [`sequences`](Self::sequences) has encoded.
+    ///
+    /// # Errors
+    /// Those of [`embed`](Self::embed).
+    pub fn embed_sequences(
+        &mut self,
+        sequences: &[Vec<u32>],
+        mut go_on: impl FnMut(usize) -> ControlFlow<()>,
+    ) -> Result<Vec<Vec<f32>>> {
         // Texts of like length go together, so that passes are evenly filled.
-        let mut order: Vec<usize> = (0..texts.len()).collect();
+        let mut order: Vec<usize> = (0..sequences.len()).collect();
         order.sort_by_key(|&i| std::cmp::Reverse(sequences[i].len()));
-        let mut vectors = vec![Vec::new(); texts.len()];
+        let mut vectors = vec![Vec::new(); sequences.len()];
         let mut done = 0;
         while done < order.len() {
-            let pass = self.pass_of(&order[done..], &sequences);
-            self.run(&order[done..done + pass], &sequences, &mut vectors)?;
+            let pass = self.pass_of(&order[done..], sequences);
+            self.run(&order[done..done + pass], sequences, &mut vectors)?;
             done += pass;
             if go_on(done).is_break() {
                 return Err(EngineError::Interrupted);
@@ -200,17 +239,53 @@ impl Embedder {
         if let Some(at) = vectors.iter().position(|vector| vector.iter().any(|x| !x.is_finite())) {
             return Err(EngineError::VectorNotFinite { text: at });
         }
-        Ok(Embeddings { vectors, tokens, truncated })
+        Ok(vectors)
+    }
+
+    /// Goes on with other weights of the same architecture.
+    ///
+    /// # Errors
+    /// For a decoder, or if the weights don't fit.
+    pub fn set_weights(&mut self, weights: &Weights) -> Result<()> {
+        let Model::Encoder(runner) = &mut self.model else {
+            let problem = "only an encoder's weights can be changed".to_owned();
+            return Err(ModelError::Config { place: "embedder".into(), problem }.into());
+        };
+        **runner = EncoderRunner::new(runner.encoder().clone(), weights, None)?;
+        Ok(())
+    }
+
+    /// Writes beside a model what sentence-transformers wants to know of it: that vectors are made as here, with
+    /// length 1, of texts with `prompts` in front.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn save_rules(&self, dir: &Path, prompts: &BTreeMap<String, String>) -> std::io::Result<()> {
+        let rules = PoolingRules {
+            pooling: Some(self.pooling),
+            normalize: true,
+            max_tokens: Some(self.max_tokens),
+            prompts: prompts.clone(),
+            ..self.rules.clone()
+        };
+        rules.save(dir, self.dim())
     }
 
     /// The ids of each text with what surrounds it, and how many texts were cut.
-    pub(crate) fn sequences(&self, texts: &[&str]) -> Result<(Vec<Vec<u32>>, usize)> {
-        let lowered: Vec<String>;
-        let lowered_texts: Vec<&str>;
-        let texts = if self.rules.lowercase {
-            lowered = texts.iter().map(|text| text.to_lowercase()).collect();
-            lowered_texts = lowered.iter().map(String::as_str).collect();
-            &lowered_texts
+    ///
+    /// # Errors
+    /// If a text can't be encoded.
+    pub fn sequences(&self, texts: &[&str]) -> Result<(Vec<Vec<u32>>, usize)> {
+        let changed: Vec<String>;
+        let changed_texts: Vec<&str>;
+        let texts = if self.rules.lowercase || !self.prompt.is_empty() {
+            let change = |text: &&str| {
+                let text = self.prompt.clone() + text;
+                if self.rules.lowercase { text.to_lowercase() } else { text }
+            };
+            changed = texts.iter().map(change).collect();
+            changed_texts = changed.iter().map(String::as_str).collect();
+            &changed_texts
         } else {
             texts
         };

@@ -2,7 +2,9 @@
 
 use crate::error::{EngineError, Result};
 use hearth_model::gguf::Gguf;
-use serde_json::Value;
+use hearth_tokenizer::replace_file;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -84,11 +86,70 @@ pub(crate) struct PoolingRules {
     pub(crate) max_tokens: Option<usize>,
     /// Texts are put into small letters before the tokenizer sees them.
     pub(crate) lowercase: bool,
+    /// What stands in front of texts of a kind, such as `query`.
+    pub(crate) prompts: BTreeMap<String, String>,
+    /// Whether the tokens of a prompt count in the pooling.
+    pub(crate) prompt_pooled: bool,
 }
 
 impl PoolingRules {
-    const NONE: PoolingRules =
-        PoolingRules { pooling: None, normalize: true, max_tokens: None, lowercase: false };
+    const NONE: PoolingRules = PoolingRules {
+        pooling: None,
+        normalize: true,
+        max_tokens: None,
+        lowercase: false,
+        prompts: BTreeMap::new(),
+        prompt_pooled: true,
+    };
+
+    /// The prompt `name` of the model at `path`.
+    pub(crate) fn prompt(&self, path: &Path, name: &str) -> Result<String> {
+        let bad = |problem: String| EngineError::BadFile { path: path.to_owned(), problem };
+        let Some(prompt) = self.prompts.get(name) else {
+            let known: Vec<&str> = self.prompts.keys().map(String::as_str).collect();
+            return Err(bad(match known.is_empty() {
+                true => format!("prompt {name:?} is asked for, but the model has no prompts"),
+                false => format!("the model has no prompt {name:?}, expected one of {}", known.join(", ")),
+            }));
+        };
+        match self.prompt_pooled {
+            true => Ok(prompt.clone()),
+            false => Err(bad("a pooling that leaves out the prompt's tokens isn't supported".into())),
+        }
+    }
+
+    /// Writes the files that [`of_folder`](Self::of_folder) and sentence-transformers read, in the words that old
+    /// releases of it know too; vectors have `width` values.
+    pub(crate) fn save(&self, dir: &Path, width: usize) -> std::io::Result<()> {
+        let write = |path: &Path, json: &Value| {
+            let text = serde_json::to_string_pretty(json)?;
+            replace_file(path, (text + "\n").as_bytes())
+        };
+        let pooling = dir.join("1_Pooling");
+        fs_err::create_dir_all(&pooling)?;
+        let mut switches = json!({ "word_embedding_dimension": width, "include_prompt": self.prompt_pooled });
+        for (kind, key) in
+            [(Pooling::Cls, "cls_token"), (Pooling::Mean, "mean_tokens"), (Pooling::Last, "lasttoken")]
+        {
+            switches[format!("pooling_mode_{key}")] = json!(self.pooling == Some(kind));
+        }
+        write(&pooling.join("config.json"), &switches)?;
+        let settings = json!({ "max_seq_length": self.max_tokens, "do_lower_case": self.lowercase });
+        write(&dir.join("sentence_bert_config.json"), &settings)?;
+        let prompts = json!({
+            "prompts": self.prompts, "default_prompt_name": null, "similarity_fn_name": "cosine",
+        });
+        write(&dir.join("config_sentence_transformers.json"), &prompts)?;
+        let mut modules = vec![("", "Transformer"), ("1_Pooling", "Pooling")];
+        if self.normalize {
+            modules.push(("2_Normalize", "Normalize"));
+        }
+        let modules = modules.iter().enumerate().map(|(i, (path, kind))| {
+            json!({ "idx": i, "name": i.to_string(), "path": path,
+                    "type": format!("sentence_transformers.models.{kind}") })
+        });
+        write(&dir.join("modules.json"), &modules.collect())
+    }
 
     /// `bert.pooling_type`, or that of another architecture.
     pub(crate) fn of_gguf(file: &Gguf) -> Result<Self> {
@@ -109,6 +170,10 @@ impl PoolingRules {
         if let Some(json) = read(&dir.join("sentence_bert_config.json"))? {
             rules.max_tokens = json["max_seq_length"].as_u64().and_then(|n| usize::try_from(n).ok());
             rules.lowercase = json["do_lower_case"] == true;
+        }
+        if let Some(json) = read(&dir.join("config_sentence_transformers.json"))? {
+            let prompts = json["prompts"].as_object().into_iter().flatten();
+            rules.prompts = prompts.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect();
         }
         let path = dir.join("modules.json");
         let Some(modules) = read(&path)? else {
@@ -136,6 +201,7 @@ impl PoolingRules {
                         problem: "not there, though modules.json names it".into(),
                     })?;
                     rules.pooling = Some(pooling_of(&path, &json)?);
+                    rules.prompt_pooled = json["include_prompt"] != false;
                 }
                 _ => return Err(bad(format!("a module of type {kind:?} isn't supported"))),
             }
@@ -182,7 +248,6 @@ fn pooling_of(path: &Path, json: &Value) -> Result<Pooling> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn states_become_one_vector() {

@@ -6,8 +6,8 @@ use crate::error::ModelError;
 use crate::executor::ParamSpec;
 use crate::folder::{read_json, visit_tensors, weight_files};
 use crate::hf::ENCODERS;
-use crate::hf_encoder::encoder_config_from_json;
-use crate::weights::{StoredType, Weights, encode, write_tensors};
+use crate::hf_encoder::{encoder_config_from_json, encoder_config_to_json};
+use crate::weights::{StoredType, Weights, encode, write_json, write_tensors};
 use hearth_tensor::Tensor;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -104,6 +104,25 @@ pub(crate) fn write_encoder_tensors(
         .collect();
     let views = tensors.iter().map(|(name, shape, bytes)| (name.as_str(), *shape, &bytes[..]));
     write_tensors(&dir.join("model.safetensors"), views, dtype)
+}
+
+/// Writes an encoder without a head, as `transformers` has it in `BertModel` or `EuroBertModel`: `model.safetensors`
+/// and `config.json`, the latter last, so that a folder that has one is whole.
+///
+/// # Errors
+/// If the disk fails.
+pub fn save_encoder_folder(
+    dir: &Path,
+    encoder: &Encoder,
+    weights: &Weights,
+    dtype: StoredType,
+) -> Result<(), ModelError> {
+    fs_err::create_dir_all(dir)?;
+    let bytes: Vec<Vec<u8>> = weights.tensors().iter().map(|tensor| encode(tensor.data(), dtype)).collect();
+    let named = encoder.specs().iter().zip(&bytes);
+    let named = named.map(|(spec, bytes)| (spec.name.as_str(), &spec.shape[..], &bytes[..]));
+    write_tensors(&dir.join("model.safetensors"), named, dtype)?;
+    write_json(&dir.join("config.json"), &encoder_config_to_json(encoder.config(), dtype.name()))
 }
 
 fn config_of(dir: &Path) -> Result<Value, ModelError> {

@@ -40,7 +40,7 @@ pub use encoder::{Encoder, EncoderConfig, EncoderFamily, EncoderIds, EuroBert};
 pub use encoder_runner::EncoderRunner;
 pub use error::ModelError;
 pub use folder::FolderModel;
-pub use folder_encoder::EncoderFolder;
+pub use folder_encoder::{EncoderFolder, save_encoder_folder};
 pub use hearth_kernel::attention::CacheType;
 pub use lora::{Lora, LoraConfig, LowRank, block_of};
 pub use masked::{MaskedModel, load_masked_folder, save_masked_folder};

@@ -110,6 +110,20 @@ impl TokenBatch {
         next.map(|row| row.saturating_sub(1)).collect()
     }
 
+    /// The mean of each sequence's rows of `x` [N, C]: [sequences, C].
+    ///
+    /// # Errors
+    /// If `x` hasn't one row a token.
+    pub fn sequence_means(&self, x: &Tensor) -> Result<Tensor, ModelError> {
+        let (firsts, lasts, n) = (self.first_rows(), self.last_rows(), self.tokens.len());
+        // A product with the shares of a sequence's tokens; it is small beside those of one block.
+        let mut shares = vec![0.0; firsts.len() * n];
+        for ((share, first), last) in shares.chunks_exact_mut(n.max(1)).zip(&firsts).zip(&lasts) {
+            share[*first as usize..=*last as usize].fill(1.0 / (last - first + 1) as f32);
+        }
+        Ok(Tensor::from_vec(shares, &[firsts.len(), n])?.matmul(x)?)
+    }
+
     /// B.
     pub fn batch(&self) -> usize {
         self.batch
