@@ -91,14 +91,10 @@ impl Report<'_> {
                 self.wrong.len()
             );
             for Wrong { text, expected, got, sureness } in &self.wrong[..shown] {
-                let mut cut: String = text.chars().take(CHARS_SHOWN).collect();
-                if cut.len() < text.len() {
-                    cut.push('…');
-                }
-                let (expected, got, cut) = (escape(expected), escape(got), escape(&cut));
+                let [expected, got, text] = [expected, got, text].map(|text| escape(&shortened(text)));
                 let _ = write!(
                     page,
-                    "<tr><td>{expected}</td><td>{got}</td><td class=\"n\">{sureness:.3}</td><td>{cut}</td></tr>"
+                    "<tr><td>{expected}</td><td>{got}</td><td class=\"n\">{sureness:.3}</td><td>{text}</td></tr>"
                 );
             }
             page += "</table>";
@@ -200,6 +196,14 @@ fn matrix(confusion: &Confusion, labels: &[String]) -> String {
         }
     }
     svg + "</svg>"
+}
+
+fn shortened(text: &str) -> String {
+    let mut cut: String = text.chars().take(CHARS_SHOWN).collect();
+    if cut.len() < text.len() {
+        cut.push('…');
+    }
+    cut
 }
 
 fn escape(text: &str) -> String {
