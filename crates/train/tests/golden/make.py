@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 import transformers
 
+import contrastive
 import encoder
 import heads
 import lora
@@ -63,6 +64,7 @@ def main() -> None:
         lora.write(name, FOLDER / "lora" / name)
     for name in masked.BUILDERS:
         masked.write(name, FOLDER / "masked" / name)
+    contrastive.write(FOLDER / "contrastive")
     muon.write(FOLDER / "muon.safetensors")
     ops.write(FOLDER / "ops.safetensors")
     update_readme("| file | quantity | rounding noise |\n|---|---|---|\n" + noise)

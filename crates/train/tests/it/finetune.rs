@@ -23,7 +23,7 @@ const WORDS: [&str; 16] = [
 ];
 
 /// A folder of an encoder that knows nothing yet.
-fn pretrained(dir: &Path) -> PathBuf {
+pub fn pretrained(dir: &Path) -> PathBuf {
     let config = EncoderConfig {
         intermediate_size: 64,
         pooler: true,
@@ -87,8 +87,8 @@ fn write(dir: &Path, name: &str, rows: &[(String, bool)]) -> PathBuf {
 }
 
 #[derive(Default)]
-struct Quiet {
-    looks: usize,
+pub struct Quiet {
+    pub looks: usize,
     stop_after: Option<u64>,
     step: u64,
 }

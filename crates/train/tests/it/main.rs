@@ -2,6 +2,8 @@
 
 mod bench;
 mod classical;
+mod contrastive;
+mod embed;
 mod finetune;
 mod golden;
 mod heads;
