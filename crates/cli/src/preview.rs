@@ -3,6 +3,7 @@
 use hearth_data::labelled::{ClassifyExample, Label, QaExample, TagExample};
 use hearth_engine::{Framing, Lesson, frame_questions, frame_texts, frame_words};
 use hearth_tokenizer::Tokenizer;
+use hearth_train::finetune::embed::{Pairs, Passage};
 use hearth_train::finetune::qa::{answer_rows, answer_tokens};
 use std::fmt::Write as _;
 use std::io::IsTerminal;
@@ -91,6 +92,27 @@ pub fn qa(
             let (count, of) = (window.input.ids.len(), question.windows.len());
             let shown = tokens(tokenizer, &window.input.ids, &marks, target);
             writeln!(out, "{shown}   (window {number} of {of}, {count} tokens)")?;
+        }
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// Queries with their texts, which are marked, and behind a minus their hard negatives.
+pub fn embed(tokenizer: &Tokenizer, pairs: &Pairs) -> anyhow::Result<String> {
+    let (marks, mut out) = (Marks::for_stdout(), String::new());
+    let shown = |passage: &Passage| {
+        let count = passage.ids.len();
+        format!("{}   ({count} tokens)", tokens(tokenizer, &passage.ids, &marks, |_| None))
+    };
+    for (i, query) in pairs.queries.iter().enumerate() {
+        writeln!(out, "{}", shown(query))?;
+        for &text in &pairs.positives[i] {
+            let Marks { before, after } = &marks;
+            writeln!(out, "    → {before}{}{after}", shown(&pairs.texts[text]))?;
+        }
+        for &text in &pairs.negatives[i] {
+            writeln!(out, "    − {}", shown(&pairs.texts[text]))?;
         }
         out.push('\n');
     }

@@ -3,7 +3,7 @@
 use crate::convert_encoder::EncoderFiles;
 use crate::engine::{Engine, check_vocabulary};
 use crate::error::{EngineError, Result};
-use crate::framing::Framing;
+use crate::framing::{Framed, Framing};
 use crate::pooling::{Pooling, PoolingRules};
 use crate::special::frame;
 use hearth_kernel::quant::BlockType;
@@ -208,7 +208,9 @@ impl Embedder {
         texts: &[&str],
         go_on: impl FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Embeddings> {
-        let (sequences, truncated) = self.sequences(texts)?;
+        let framed = self.sequences(texts)?;
+        let truncated = framed.iter().filter(|text| text.cut > 0).count();
+        let sequences: Vec<Vec<u32>> = framed.into_iter().map(|text| text.ids).collect();
         let tokens = sequences.iter().map(Vec::len).sum();
         let vectors = self.embed_sequences(&sequences, go_on)?;
         Ok(Embeddings { vectors, tokens, truncated })
@@ -271,11 +273,11 @@ impl Embedder {
         rules.save(dir, self.dim())
     }
 
-    /// The ids of each text with what surrounds it, and how many texts were cut.
+    /// Each text with what surrounds it, cut where it is longer than the model takes.
     ///
     /// # Errors
     /// If a text can't be encoded.
-    pub fn sequences(&self, texts: &[&str]) -> Result<(Vec<Vec<u32>>, usize)> {
+    pub fn sequences(&self, texts: &[&str]) -> Result<Vec<Framed>> {
         let changed: Vec<String>;
         let changed_texts: Vec<&str>;
         let texts = if self.rules.lowercase || !self.prompt.is_empty() {
@@ -289,17 +291,11 @@ impl Embedder {
         } else {
             texts
         };
-        let mut truncated = 0;
-        let mut sequences = self.tokenizer.encode_batch(texts)?;
-        for ids in &mut sequences {
-            let framed = self.framing.single(ids, self.max_tokens);
-            truncated += usize::from(framed.cut > 0);
-            *ids = framed.ids;
-            if ids.is_empty() {
-                return Err(EngineError::EmptyPrompt);
-            }
-        }
-        Ok((sequences, truncated))
+        let framed = self.tokenizer.encode_batch(texts)?.into_iter().map(|ids| {
+            let framed = self.framing.single(&ids, self.max_tokens);
+            if framed.ids.is_empty() { Err(EngineError::EmptyPrompt) } else { Ok(framed) }
+        });
+        framed.collect()
     }
 
     /// How many of the next texts go through the model together.

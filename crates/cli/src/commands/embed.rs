@@ -29,6 +29,9 @@ pub struct Embed {
     /// The type that an encoder's matrices are multiplied in: f32 or q8_0 [default: as the file has them]
     #[arg(long = "type", value_name = "T", value_parser = weight_type)]
     weight_type: Option<BlockType>,
+    /// The prompt to put in front of each text, by its name in the model's files, such as query [default: none]
+    #[arg(long, value_name = "NAME")]
+    prompt: Option<String>,
     /// Most texts in one pass through the model
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
@@ -50,6 +53,8 @@ impl Embed {
             normalize: self.no_normalize.then_some(false),
             weight_type: self.weight_type,
             batch: self.batch as usize,
+            prompt: self.prompt,
+            ..EmbedOptions::default()
         };
         let mut embedder = Embedder::open(&resolve(&self.model, terminal)?, &options)?;
         embedder.notes().iter().for_each(|note| terminal.say(note));

@@ -109,7 +109,7 @@ fn what_cannot_be_answered() {
     );
     room.refused_with(
         "finetune tag --model bert --data squad.json --stride 9 --out o",
-        "error: --stride and --max-answer are for qa",
+        "error: --stride and --max-answer: only for qa",
         &[],
     );
     room.write("wrong.json", squad().to_string().replace("the mat\"", "the moon\""));

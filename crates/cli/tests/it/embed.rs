@@ -181,3 +181,33 @@ fn damaged_weights_fail() {
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert!(err.starts_with("error: the vector of text ") && err.contains("\nhint: "), "{err}");
 }
+
+#[test]
+fn what_belongs_to_a_query_is_learnt_and_its_folder_embeds() {
+    let room = room();
+    let words = ["cat", "dog", "mat", "hat", "red", "sat"];
+    let row = |i: usize| {
+        format!("{{\"query\": \"the {}\", \"positive\": \"{}s\"}}\n", words[i], words[(i + 1) % 6])
+    };
+    room.write("pairs.jsonl", (0..6).map(row).collect::<String>());
+    let learn = "finetune embed --model bert --data pairs.jsonl --valid pairs.jsonl --epochs 2 --out out";
+    let said = room.done(&format!("{learn} --query-prefix on --json"));
+    let json = said.json();
+    positive(&json, &["mrr", "mrr_before", "recall@10", "ndcg@10", "examples_per_second"]);
+    assert!(said.err.contains("6 queries with"), "{}", said.err);
+    let prompted = room.done("embed out --in in.txt --prompt query").out;
+    assert!(!prompted.is_empty() && prompted != room.done("embed out --in in.txt").out);
+    room.refused(learn, "error: out: already holds a model\nhint: choose another --out, or remove it first");
+    room.refused(
+        "finetune tag --model bert --data pairs.jsonl --scale 3 --out o",
+        "error: --scale: only for embed",
+    );
+    room.refused(
+        "finetune embed --model bert --data pairs.jsonl --labels one --out o",
+        "error: --labels: only for classify",
+    );
+    let shown = room.done("finetune embed --model bert --data pairs.jsonl --preview 1").out;
+    assert!(shown.contains("[CLS] the cat [SEP]") && shown.contains("→"), "{shown}");
+    room.write("none.jsonl", "{\"query\": \"the cat\"}\n");
+    room.refused_with("finetune embed --model bert --data none.jsonl --out o", "error: ", &["none.jsonl"]);
+}

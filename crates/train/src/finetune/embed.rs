@@ -8,12 +8,12 @@ use crate::metrics::ranking::{Relevant, ndcg, rank_of, recall, reciprocal_rank};
 use hearth_data::labelled::PairExample;
 use hearth_engine::{Embedder, Pooling};
 use hearth_kernel::gemm::{Mat, MatMut, Write, gemm};
-use hearth_model::Weights;
 use hearth_model::executor::ParamSpec;
 use hearth_model::tape::{TokenBatch, TrainableEncoder};
+use hearth_model::{Lora, Weights};
 use hearth_tensor::{Tensor, nn};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 /// What only this task can be set to.
@@ -49,6 +49,33 @@ impl EmbedSettings {
         let problem = format!("scale is {}, expected more than 0", self.scale);
         Err(TrainError::Recipe { place: "fine-tuning".into(), problem })
     }
+
+    /// The prefixes that are given, or those of the model's files.
+    pub fn prompts(&self, embedder: &Embedder) -> Prompts {
+        let of = |given: &Option<String>, name| {
+            given.clone().or_else(|| embedder.prompts().get(name).cloned()).unwrap_or_default()
+        };
+        Prompts { query: of(&self.query_prefix, Prompts::QUERY), text: of(&self.text_prefix, Prompts::TEXT) }
+    }
+}
+
+/// What stands in front of queries and of texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prompts {
+    /// In front of each query.
+    pub query: String,
+    /// In front of each text.
+    pub text: String,
+}
+
+impl Prompts {
+    const QUERY: &str = "query";
+    const TEXT: &str = "document";
+
+    /// By the names that sentence-transformers looks for.
+    pub fn by_name(&self) -> BTreeMap<String, String> {
+        [(Self::QUERY, &self.query), (Self::TEXT, &self.text)].map(|(k, v)| (k.to_owned(), v.clone())).into()
+    }
 }
 
 /// A query or a text.
@@ -58,6 +85,8 @@ pub struct Passage {
     pub text: String,
     /// As the model sees it; empty until [`Pairs::encode`].
     pub ids: Vec<u32>,
+    /// How many of its tokens the model doesn't see.
+    pub cut: usize,
 }
 
 /// Queries and texts, each once, and which belong together. Rows with the same query are one query, and a text that
@@ -100,20 +129,24 @@ impl Pairs {
         self.positives.iter().enumerate().flat_map(of_query).collect()
     }
 
-    /// Encodes all, with `prefixes` in front of queries and of texts, and says how many were cut.
+    /// Encodes all, with `prompts` in front of queries and of texts.
     ///
     /// # Errors
     /// If a text can't be encoded.
-    pub fn encode(&mut self, embedder: &Embedder, prefixes: (&str, &str)) -> Result<usize, TrainError> {
-        let mut cut = 0;
-        for (side, prefix) in [(&mut self.queries, prefixes.0), (&mut self.texts, prefixes.1)] {
-            let texts: Vec<String> = side.iter().map(|passage| prefix.to_owned() + &passage.text).collect();
-            let (ids, truncated) =
-                embedder.sequences(&texts.iter().map(String::as_str).collect::<Vec<_>>())?;
-            side.iter_mut().zip(ids).for_each(|(passage, ids)| passage.ids = ids);
-            cut += truncated;
+    pub fn encode(&mut self, embedder: &Embedder, prompts: &Prompts) -> Result<(), TrainError> {
+        for (side, prompt) in [(&mut self.queries, &prompts.query), (&mut self.texts, &prompts.text)] {
+            let texts: Vec<String> = side.iter().map(|passage| prompt.clone() + &passage.text).collect();
+            let framed = embedder.sequences(&texts.iter().map(String::as_str).collect::<Vec<_>>())?;
+            for (passage, framed) in side.iter_mut().zip(framed) {
+                (passage.ids, passage.cut) = (framed.ids, framed.cut);
+            }
         }
-        Ok(cut)
+        Ok(())
+    }
+
+    /// All queries and texts.
+    pub fn passages(&self) -> impl Iterator<Item = &Passage> {
+        self.queries.iter().chain(&self.texts)
     }
 }
 
@@ -127,7 +160,7 @@ struct Numbered<'a> {
 impl<'a> Numbered<'a> {
     fn place(&mut self, text: &'a str) -> usize {
         *self.places.entry(text).or_insert_with(|| {
-            self.list.push(Passage { text: text.to_owned(), ids: Vec::new() });
+            self.list.push(Passage { text: text.to_owned(), ..Passage::default() });
             self.list.len() - 1
         })
     }
@@ -208,6 +241,7 @@ pub fn contrastive_loss(vectors: &Tensor, choices: &Choices, scale: f32) -> Resu
 #[derive(Debug)]
 pub struct EmbedLearner<'a> {
     model: &'a mut TrainableEncoder,
+    specs: Vec<ParamSpec>,
     /// Runs the weights for looks, as they will be used.
     embedder: &'a mut Embedder,
     training: &'a Pairs,
@@ -231,7 +265,9 @@ impl<'a> EmbedLearner<'a> {
         common: &Settings,
     ) -> Self {
         let (examples, dropout) = (training.examples(), common.dropout);
-        EmbedLearner { model, embedder, training, heldout, examples, settings, dropout }
+        let mut specs = model.encoder().specs().to_vec();
+        specs.extend(model.lora.iter().flat_map(Lora::specs).cloned());
+        EmbedLearner { model, specs, embedder, training, heldout, examples, settings, dropout }
     }
 }
 
@@ -239,7 +275,7 @@ impl Learner for EmbedLearner<'_> {
     type Look = Retrieval;
 
     fn specs(&self) -> &[ParamSpec] {
-        self.model.encoder().specs()
+        &self.specs
     }
 
     fn examples(&self) -> usize {
@@ -264,8 +300,16 @@ impl Learner for EmbedLearner<'_> {
         contrastive_loss(&vectors, &choices, self.settings.scale)
     }
 
+    /// A text is held against all others of its batch.
+    fn divisible(&self) -> bool {
+        false
+    }
+
     fn look(&mut self, weights: &Weights) -> Result<Retrieval, TrainError> {
-        self.embedder.set_weights(weights)?;
+        match &self.model.lora {
+            Some(lora) => self.embedder.set_weights(&lora.merge(weights))?,
+            None => self.embedder.set_weights(weights)?,
+        }
         judge_retrieval(self.embedder, self.heldout)
     }
 }

@@ -57,7 +57,7 @@ pub fn finetune_classify(
         settings.batch,
     ));
     if cut > 0 {
-        observer.say(&settings.too_long.told(cut, limit));
+        observer.say(&settings.too_long.told(cut, "examples", limit));
     }
     let mut cheap = Vec::new();
     if settings.compare {

@@ -1,23 +1,23 @@
 //! From queries with their texts to the folder of a model that embeds, with its card and its report.
 
 use crate::error::TrainError;
-use crate::finetune::embed::{EmbedLearner, EmbedSettings, Found, Pairs, judge_retrieval};
+use crate::finetune::adapt::Parameters;
+use crate::finetune::embed::{EmbedLearner, EmbedSettings, Found, Pairs, Prompts, judge_retrieval};
 use crate::finetune::fit::{Fitted, Metrics, Observer, fit};
 use crate::finetune::folder::{Finished, Outcome, Parts, parts};
 use crate::finetune::report::Wrong;
-use crate::finetune::settings::Settings;
+use crate::finetune::settings::{Settings, TooLong};
 use hearth_data::labelled::{Loaded, PairExample};
 use hearth_engine::{EmbedOptions, Embedder};
 use hearth_model::tape::TrainableEncoder;
-use hearth_model::{EncoderFolder, StoredType, Weights, save_encoder_folder};
+use hearth_model::{
+    AdapterOf, Encoder, EncoderFolder, Lora, ModelError, StoredType, Weights, save_adapter,
+    save_encoder_folder,
+};
 use hearth_tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::path::Path;
-
-/// The prompts that prefixes become in the model's files, by sentence-transformers' names.
-const QUERY: &str = "query";
-const TEXT: &str = "document";
 
 /// Fine-tunes the encoder in the folder `model` on `training`, and writes the result into `out`. Held-out queries are
 /// `heldout`, or a share of `training` chosen by the query's hash; each ranks all texts of the held-out examples, hard
@@ -36,46 +36,47 @@ pub fn finetune_embed(
     settings.check()?;
     own.check()?;
     let Parts { sources, training, heldout } = parts(training, heldout, settings.holdout)?;
-    let (mut training, mut heldout) = (Pairs::of(&training), Pairs::of(&heldout));
-    if training.texts.len() < 2 {
-        let problem = "all examples have the same text, so there is nothing to tell it from".to_owned();
-        return Err(TrainError::Recipe { place: "fine-tuning".into(), problem });
-    }
-    let EncoderFolder { encoder, weights, .. } = EncoderFolder::open(model)?;
+    let EncoderFolder { encoder, mut weights, .. } = EncoderFolder::open(model)?;
     let max_tokens = Some(settings.max_tokens);
     let options = EmbedOptions { normalize: Some(true), max_tokens, ..EmbedOptions::default() };
     let mut embedder = Embedder::open(model, &options)?;
     embedder.notes().iter().for_each(|note| observer.say(note));
-    let prompt = |given: &Option<String>, name: &str| {
-        let prompt = given.clone().or_else(|| embedder.prompts().get(name).cloned());
-        (name.to_owned(), prompt.unwrap_or_default())
-    };
-    let prompts = BTreeMap::from([prompt(&own.query_prefix, QUERY), prompt(&own.text_prefix, TEXT)]);
-    let prefixes = (prompts[QUERY].as_str(), prompts[TEXT].as_str());
-    let cut = training.encode(&embedder, prefixes)? + heldout.encode(&embedder, prefixes)?;
+    let prompts = own.prompts(&embedder);
+    let (training, cut) = encode(training, &embedder, &prompts, settings.too_long)?;
+    let (heldout, more_cut) = encode(heldout, &embedder, &prompts, settings.too_long)?;
+    let cut = cut + more_cut;
+    if training.texts.len() < 2 {
+        let problem = "all examples have the same text, so there is nothing to tell it from".to_owned();
+        return Err(TrainError::Recipe { place: "fine-tuning".into(), problem });
+    }
+    if heldout.queries.is_empty() {
+        let problem = "there are no held-out queries\nhint: give more data, or a larger --holdout".to_owned();
+        return Err(TrainError::Recipe { place: "examples".into(), problem });
+    }
+    let mut network = TrainableEncoder::new(encoder);
+    network.lora = adapt(network.encoder(), &mut weights, settings)?;
     let examples = (training.examples().len(), heldout.queries.len());
     observer.say(&format!(
-        "{} queries with {} texts to learn from, {} queries with {} texts held out; {} parameters; {} steps of {} pairs",
+        "{} queries with {} texts to learn from, {} queries with {} texts held out; {}; {} steps of {} pairs",
         training.queries.len(),
         training.texts.len(),
         heldout.queries.len(),
         heldout.texts.len(),
-        encoder.n_params(),
+        Parameters::told(&weights),
         settings.steps(examples.0),
         settings.batch,
     ));
     if cut > 0 {
-        observer.say(&format!("{cut} queries and texts were cut to {} tokens", embedder.max_tokens()));
+        observer.say(&settings.too_long.told(cut, "queries and texts", embedder.max_tokens()));
     }
     let before = judge_retrieval(&mut embedder, &heldout)?.metrics;
     observer.say(&format!("before: mrr {:.4}, ndcg@10 {:.4}", before["mrr"], before["ndcg@10"]));
-    let mut network = TrainableEncoder::new(encoder);
     let mut learner = EmbedLearner::new(&mut network, &mut embedder, &training, &heldout, own, settings);
     let (fitted, retrieval) = fit(&mut learner, weights, settings, EmbedLearner::METRIC, observer)?;
     warn_if_worse(&before, &retrieval.metrics, &fitted, observer);
-    let save = |out: &Path, weights: &Weights| {
-        embedder.save_rules(out, &prompts)?;
-        save_encoder_folder(out, network.encoder(), weights, StoredType::F32)
+    let write = |out: &Path, weights: &Weights| {
+        embedder.save_rules(out, &prompts.by_name())?;
+        save(out, model, &network, weights)
     };
     Finished {
         task: ("embed", "Embedding"),
@@ -90,19 +91,75 @@ pub fn finetune_embed(
         metrics: with_before(retrieval.metrics, &before),
         confusion: None,
         fitted,
-        save: &save,
+        save: &write,
         tokenizer: &Tokenizer::from_folder(model)?,
-        limit: embedder.max_tokens(),
+        limit: Some(embedder.max_tokens()),
         baselines: Vec::new(),
     }
     .write(out)
+}
+
+/// Queries and texts as the model sees them, and how many are longer than it takes: those are left out if `too_long`
+/// says so, with queries that have no text any more.
+fn encode(
+    mut examples: Vec<PairExample>,
+    embedder: &Embedder,
+    prompts: &Prompts,
+    too_long: TooLong,
+) -> Result<(Pairs, usize), TrainError> {
+    let mut pairs = Pairs::of(&examples);
+    pairs.encode(embedder, prompts)?;
+    let long = || pairs.passages().filter(|passage| passage.cut > 0);
+    let (count, longest) = (long().count(), long().map(|passage| passage.ids.len() + passage.cut).max());
+    too_long.check(count, pairs.passages().count(), embedder.max_tokens(), longest)?;
+    if count == 0 || too_long == TooLong::Cut {
+        return Ok((pairs, count));
+    }
+    let left_out: HashSet<String> = long().map(|passage| passage.text.clone()).collect();
+    for example in &mut examples {
+        example.positives.retain(|text| !left_out.contains(text));
+        example.negatives.retain(|text| !left_out.contains(text));
+    }
+    examples.retain(|example| !example.positives.is_empty() && !left_out.contains(&example.query));
+    let mut pairs = Pairs::of(&examples);
+    pairs.encode(embedder, prompts)?;
+    Ok((pairs, count))
+}
+
+/// Freezes what isn't trained, and makes updates of low rank if there are to be any.
+fn adapt(encoder: &Encoder, weights: &mut Weights, settings: &Settings) -> Result<Option<Lora>, TrainError> {
+    let parameters = Parameters {
+        specs: encoder.specs(),
+        backbone: encoder.specs().len(),
+        n_layers: encoder.config().n_layers,
+        fresh: &[],
+        in_out: false,
+    };
+    parameters.adapt(weights, &settings.adapt, settings.seed)
+}
+
+/// Writes the encoder's folder; updates of low rank are in its weights, and beside it, in `adapter`, as PEFT has them.
+fn save(out: &Path, base: &Path, model: &TrainableEncoder, weights: &Weights) -> Result<(), ModelError> {
+    let encoder = model.encoder();
+    let Some(lora) = &model.lora else {
+        return save_encoder_folder(out, encoder, weights, StoredType::F32);
+    };
+    let base = std::path::absolute(base)?;
+    let of = AdapterOf {
+        base: &base.to_string_lossy(),
+        task: "FEATURE_EXTRACTION",
+        class_prefix: "",
+        prefixed: encoder.specs().len(),
+    };
+    save_adapter(&out.join("adapter"), lora, encoder.specs(), weights, &of)?;
+    save_encoder_folder(out, encoder, &lora.merge(weights), StoredType::F32)
 }
 
 /// What the card says of this task alone.
 fn about(
     own: &EmbedSettings,
     embedder: &Embedder,
-    prompts: &BTreeMap<String, String>,
+    prompts: &Prompts,
     before: &Metrics,
 ) -> Map<String, Value> {
     let facts = json!({
@@ -110,7 +167,7 @@ fn about(
             "pooling": embedder.pooling().to_string(),
             "scale": own.scale,
             "hard_negatives": own.hard_negatives,
-            "prompts": prompts,
+            "prompts": prompts.by_name(),
         },
         "metrics_before": before,
     });

@@ -67,7 +67,7 @@ pub fn finetune_qa(
             .say(&format!("passages longer than {limit} tokens with their questions: {more} more windows"));
     }
     if cut > 0 {
-        observer.say(&format!("in front of a passage: {}", settings.too_long.told(cut, room)));
+        observer.say(&settings.too_long.told(cut, "questions", room));
     }
     let no_answer_threshold = (unanswered > 0).then_some(0.0);
     let rules = AnswerRules { no_answer_threshold, ..rules };

@@ -208,7 +208,7 @@ impl Run {
             return Err(TrainError::Recipe { place: "examples".into(), problem });
         }
         if cut > 0 {
-            observer.say(&settings.too_long.told(cut, limit));
+            observer.say(&settings.too_long.told(cut, "examples", limit));
         }
         let mut weights = Weights::of_source(files.decoder(), files.source())?;
         let mut network = Trainable::new(files.decoder().clone());

@@ -17,10 +17,10 @@ pub enum TooLong {
 }
 
 impl TooLong {
-    /// What becomes of `count` examples, in words.
-    pub(crate) fn told(self, count: usize, limit: usize) -> String {
-        let what = if self == TooLong::Drop { "left out" } else { "cut there" };
-        format!("{count} examples are longer than {limit} tokens and are {what}")
+    /// What becomes of `count` examples, or whatever they are called, in words.
+    pub(crate) fn told(self, count: usize, what: &str, limit: usize) -> String {
+        let fate = if self == TooLong::Drop { "left out" } else { "cut there" };
+        format!("{count} {what} are longer than {limit} tokens and are {fate}")
     }
 
     /// Refuses `count` examples of more than `limit` tokens, if they are to be refused. The longest has `longest`.

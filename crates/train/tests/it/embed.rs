@@ -5,10 +5,10 @@ use hearth_data::labelled::{Loaded, PairExample, ReadOptions, read_pairs};
 use hearth_engine::{EmbedOptions, Embedder};
 use hearth_train::TrainError;
 use hearth_train::finetune::Outcome;
-use hearth_train::finetune::embed::{EmbedLearner, EmbedSettings, Pairs, judge_retrieval};
+use hearth_train::finetune::embed::{EmbedLearner, EmbedSettings, Pairs, Prompts, judge_retrieval};
 use hearth_train::finetune::fit::{Event, Learner, Observer};
 use hearth_train::finetune::run_embed::finetune_embed;
-use hearth_train::finetune::settings::Settings;
+use hearth_train::finetune::settings::{Adapt, Settings, TooLong};
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -110,7 +110,7 @@ fn an_encoder_learns_which_texts_belong_to_a_query() {
     let holdout = hearth_data::Holdout::Hash { fraction: 0.2, salt: "finetune".into() };
     let (_, heldout) = read(&dir.path().join("pairs.jsonl")).hold_out(&holdout).expect("divides");
     let mut heldout = Pairs::of(&heldout);
-    heldout.encode(&texts, ("long ", "")).expect("encodes");
+    heldout.encode(&texts, &own.prompts(&texts)).expect("encodes");
     let again = judge_retrieval(&mut texts, &heldout).expect("judges").metrics;
     assert!(again.iter().all(|(name, value)| metrics[name] == *value), "{again:?} {metrics:?}");
 
@@ -119,6 +119,52 @@ fn an_encoder_learns_which_texts_belong_to_a_query() {
     assert_eq!((&card["task"], &card["embed"]["prompts"]["query"]), (&json!("embed"), &json!("long ")));
     assert_eq!(card["metrics_before"]["mrr"].as_f64(), Some(metrics["mrr_before"]));
     assert!(std::fs::read_to_string(out.join("report.html")).expect("a report").contains("ndcg@10"));
+}
+
+#[test]
+fn updates_of_low_rank_are_in_the_folder_and_beside_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let model = pretrained(dir.path());
+    let data = || read(&write(dir.path()));
+    let lora = Adapt::Lora { rank: 4, alpha: 8.0, rank_stabilized: false, targets: Vec::new(), half: true };
+    let (full, settings) = (dir.path().join("full"), Settings { adapt: lora, lr: 5e-3, ..settings() });
+    let own = EmbedSettings::default();
+    let outcome = finetune_embed(&model, data(), None, (&settings, &own), &full, &mut Listener::default())
+        .expect("runs");
+    assert!(outcome.metrics["mrr"] > outcome.metrics["mrr_before"] + 0.1, "{:?}", outcome.metrics);
+    let config = std::fs::read_to_string(full.join("adapter/adapter_config.json")).expect("an adapter");
+    assert!(config.contains("FEATURE_EXTRACTION"), "{config}");
+
+    // The folder's weights are those of the look: they give its metrics.
+    let holdout = hearth_data::Holdout::Hash { fraction: 0.2, salt: "finetune".into() };
+    let mut embedder = Embedder::open(&full, &EmbedOptions::default()).expect("opens");
+    let mut heldout = Pairs::of(&data().hold_out(&holdout).expect("divides").1);
+    heldout.encode(&embedder, &Prompts::default()).expect("encodes");
+    let again = judge_retrieval(&mut embedder, &heldout).expect("judges").metrics;
+    assert!(again.iter().all(|(name, value)| outcome.metrics[name] == *value), "{again:?}");
+}
+
+#[test]
+fn long_texts_are_dealt_with_as_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let model = pretrained(dir.path());
+    let path = write(dir.path());
+    let row = json!({ "query": "long", "positive": "the film was long and not good", "negatives": ["bad"] });
+    let rows = std::fs::read_to_string(&path).expect("reads") + &row.to_string() + "\n";
+    std::fs::write(&path, rows).expect("writes");
+    let run = |too_long| {
+        let settings = Settings { max_tokens: 6, epochs: 1.0, too_long, ..settings() };
+        let out = dir.path().join(format!("{too_long:?}"));
+        let own = EmbedSettings::default();
+        finetune_embed(&model, read(&path), None, (&settings, &own), &out, &mut Listener::default())
+    };
+    let refused = run(TooLong::Refuse).expect_err("refused").to_string();
+    assert!(
+        refused.contains("are longer than 6 tokens, the longest has 9") && refused.contains("--too-long")
+    );
+    let (cut, left_out) = (run(TooLong::Cut).expect("runs"), run(TooLong::Drop).expect("runs"));
+    assert_eq!((cut.cut, left_out.cut), (1, 1));
+    assert_eq!(cut.examples.0 + cut.examples.1, left_out.examples.0 + left_out.examples.1 + 1);
 }
 
 #[test]
@@ -158,7 +204,7 @@ fn the_looks_metrics_are_those_of_a_plain_ranking() {
     ]);
     let options = EmbedOptions::default();
     let mut embedder = Embedder::open(&pretrained(dir.path()), &options).expect("opens");
-    pairs.encode(&embedder, ("", "")).expect("encodes");
+    pairs.encode(&embedder, &Prompts::default()).expect("encodes");
     let got = judge_retrieval(&mut embedder, &pairs).expect("judges");
     let texts: Vec<Vec<f32>> = pairs.texts.iter().map(|text| embed(&mut embedder, &text.text)).collect();
     let (mut mrr, mut recall, mut ndcg) = (0.0, 0.0, 0.0);
@@ -217,7 +263,7 @@ fn a_batch_is_laid_out_as_its_pairs_say() {
     let mut network = hearth_model::tape::TrainableEncoder::new(encoder);
     let mut embedder = Embedder::open(&model, &EmbedOptions::default()).expect("opens");
     let mut pairs = Pairs::of(&read(&write(dir.path())).examples);
-    pairs.encode(&embedder, ("", "")).expect("encodes");
+    pairs.encode(&embedder, &Prompts::default()).expect("encodes");
     let vectors = |embedder: &mut Embedder, passages: &[usize], queries: bool| -> Vec<Vec<f32>> {
         let side = if queries { &pairs.queries } else { &pairs.texts };
         passages.iter().map(|&i| embed(embedder, &side[i].text)).collect()

@@ -1,0 +1,151 @@
+//! How a model is fine-tuned, as flags.
+
+use super::Task;
+use hearth_train::finetune::embed::EmbedSettings;
+use hearth_train::finetune::settings::{Adapt, Settings, TooLong};
+
+/// How it is learnt.
+#[derive(clap::Args)]
+pub(super) struct SettingsArgs {
+    /// Times through the examples
+    #[arg(long, value_name = "N")]
+    epochs: Option<f64>,
+    /// Examples a step
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// AdamW's peak learning rate
+    #[arg(long, value_name = "R")]
+    lr: Option<f32>,
+    /// Most tokens of an example
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
+    /// What becomes of examples that are longer
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "refuse")]
+    too_long: Long,
+    /// Most tokens that go through the model at once: less memory, the same result
+    #[arg(long, value_name = "N")]
+    pass_tokens: Option<usize>,
+    /// Train the last N blocks alone, and what comes after them
+    #[arg(long, value_name = "N", conflicts_with = "lora")]
+    last_layers: Option<usize>,
+    /// Train updates of low rank (LoRA), of rank R, beside frozen weights; chat and complete then write an adapter
+    #[arg(long, value_name = "R", num_args = 0..=1, default_missing_value = "16")]
+    lora: Option<usize>,
+    /// What updates are scaled by, before R divides it [default: 2 R]
+    #[arg(long, value_name = "A", requires = "lora")]
+    alpha: Option<f32>,
+    /// Layers that get updates, by the ends of their names, such as q_proj,v_proj [default: all in the blocks]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "lora")]
+    targets: Vec<String>,
+    /// Scale updates by A/√R instead of A/R (rsLoRA)
+    #[arg(long, requires = "lora")]
+    rslora: bool,
+    /// Keep the frozen weights in bf16
+    #[arg(long, requires = "lora")]
+    bf16: bool,
+    /// Probability of dropout
+    #[arg(long, value_name = "P")]
+    dropout: Option<f32>,
+    /// Share of the examples to judge by, where --valid isn't given
+    #[arg(long, value_name = "SHARE", conflicts_with = "valid")]
+    holdout: Option<f64>,
+    /// Looks at the examples to judge by, in each epoch
+    #[arg(long, value_name = "N")]
+    looks: Option<usize>,
+    /// Train cheap models on the same examples too (naive Bayes, an SVM; for tag an HMM and a CRF), and print all in
+    /// one table
+    #[arg(long)]
+    compare: bool,
+    /// Stop after so many looks that weren't better
+    #[arg(long, value_name = "N")]
+    patience: Option<usize>,
+}
+
+/// What becomes of examples that are longer than the limit.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Long {
+    /// Nothing is trained, and it is said how many there are
+    Refuse,
+    /// They are cut
+    Cut,
+    /// They are left out
+    Drop,
+}
+
+impl SettingsArgs {
+    pub(super) fn settings(&self, task: Task, seed: Option<u64>) -> Settings {
+        let adapt = match (self.lora, self.last_layers) {
+            (Some(rank), _) => Adapt::Lora {
+                rank,
+                alpha: self.alpha.unwrap_or(2.0 * rank as f32),
+                rank_stabilized: self.rslora,
+                targets: self.targets.clone(),
+                half: self.bf16,
+            },
+            (None, Some(layers)) => Adapt::LastLayers(layers),
+            (None, None) => Adapt::Full,
+        };
+        let usual = match task {
+            Task::Chat | Task::Complete => Settings::for_texts(adapt),
+            _ => Settings::for_heads(adapt),
+        };
+        Settings {
+            seed: seed.unwrap_or(usual.seed),
+            epochs: self.epochs.unwrap_or(usual.epochs),
+            batch: self.batch.unwrap_or(usual.batch),
+            lr: self.lr.unwrap_or(usual.lr),
+            pass_tokens: self.pass_tokens.unwrap_or(usual.pass_tokens),
+            too_long: match self.too_long {
+                Long::Refuse => TooLong::Refuse,
+                Long::Cut => TooLong::Cut,
+                Long::Drop => TooLong::Drop,
+            },
+            max_tokens: self.max_tokens.unwrap_or(usual.max_tokens),
+            dropout: self.dropout.unwrap_or(usual.dropout),
+            holdout: self.holdout.unwrap_or(usual.holdout),
+            looks: self.looks.unwrap_or(usual.looks),
+            compare: self.compare,
+            patience: self.patience.unwrap_or(usual.patience),
+            ..usual
+        }
+    }
+}
+
+/// What only embed has.
+#[derive(clap::Args)]
+pub(super) struct EmbedArgs {
+    /// What cosines are multiplied by before the softmax [default: 20]
+    #[arg(long, value_name = "X")]
+    scale: Option<f32>,
+    /// Most hard negatives of a pair in one step [default: 1]
+    #[arg(long, value_name = "N")]
+    hard_negatives: Option<usize>,
+    /// What stands in front of each query, such as "query: " [default: as the model's files say]
+    #[arg(long, value_name = "TEXT")]
+    query_prefix: Option<String>,
+    /// What stands in front of each text, such as "passage: " [default: as the model's files say]
+    #[arg(long, value_name = "TEXT")]
+    text_prefix: Option<String>,
+}
+
+impl EmbedArgs {
+    pub(super) fn settings(&self) -> EmbedSettings {
+        let usual = EmbedSettings::default();
+        EmbedSettings {
+            scale: self.scale.unwrap_or(usual.scale),
+            hard_negatives: self.hard_negatives.unwrap_or(usual.hard_negatives),
+            query_prefix: self.query_prefix.clone(),
+            text_prefix: self.text_prefix.clone(),
+        }
+    }
+
+    /// Which are given.
+    pub(super) fn given(&self) -> [(&'static str, bool); 4] {
+        [
+            ("--scale", self.scale.is_some()),
+            ("--hard-negatives", self.hard_negatives.is_some()),
+            ("--query-prefix", self.query_prefix.is_some()),
+            ("--text-prefix", self.text_prefix.is_some()),
+        ]
+    }
+}
