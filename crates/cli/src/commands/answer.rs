@@ -9,7 +9,7 @@ use anyhow::Result;
 use hearth_data::labelled::{BadRows, Loaded, ReadOptions, read_questions};
 use hearth_engine::{AnswerRules, Answerer, Answers, Asked};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Answer questions from the passages they are about, by a model that `hearth finetune qa` made
@@ -85,10 +85,10 @@ impl Answer {
         }
     }
 
-    fn all(&self, terminal: &Terminal, mut answerer: Answerer, input: &PathBuf) -> Result<()> {
+    fn all(&self, terminal: &Terminal, mut answerer: Answerer, input: &Path) -> Result<()> {
         let bad_rows = if self.skip_bad { BadRows::Skip } else { BadRows::Refuse };
         let options = ReadOptions { bad_rows, ..ReadOptions::default() };
-        let Loaded { examples: questions, bad, .. } = read_questions(&[input.clone()], &options)?;
+        let Loaded { examples: questions, bad, .. } = read_questions(&[input.to_owned()], &options)?;
         if let [first, ..] = &bad[..] {
             terminal
                 .say(&format!("{} questions can't be used and are left out, the first: {first}", bad.len()));
@@ -123,13 +123,7 @@ impl Answer {
         terminal.result("", &json)
     }
 
-    fn one(
-        &self,
-        terminal: &Terminal,
-        mut answerer: Answerer,
-        question: &str,
-        passage: &PathBuf,
-    ) -> Result<()> {
+    fn one(&self, terminal: &Terminal, mut answerer: Answerer, question: &str, passage: &Path) -> Result<()> {
         let text = fs_err::read_to_string(passage)?;
         if question.trim().is_empty() || text.trim().is_empty() {
             let empty =

@@ -324,7 +324,7 @@ fn questions_that_cannot_be_learnt_from_are_refused_before_anything_is_written()
         ),
         (Settings { compare: true, ..settings() }, rules, "--compare: there are no cheap models"),
     ] {
-        let loaded = read_qa(&[data.clone()], &ReadOptions::default()).expect("reads");
+        let loaded = read_qa(std::slice::from_ref(&data), &ReadOptions::default()).expect("reads");
         let out = dir.path().join("never");
         let error = finetune_qa(&model, loaded, None, &settings, rules, &out, &mut Quiet::default())
             .expect_err("refused");
