@@ -64,7 +64,8 @@ fn an_encoder_learns_to_find_words_and_its_folder_is_whole() {
     assert_eq!(looks.len(), 3);
     // Three words of a document are equally likely: chance among them is a third, and ln 3 = 1.1 nats.
     assert!(looks[0].0 > 4.0 && looks[2].0 < 1.6, "{looks:?}");
-    assert!(looks[0].1 < 0.1 && looks[2].1 > 0.25, "{looks:?}");
+    // Of some sixty masked tokens a third would be found by chance among the three words, give or take 0.06.
+    assert!(looks[0].1 < 0.1 && looks[2].1 > 0.15, "{looks:?}");
     assert_eq!(summary.heldout.accuracy(), Some(looks[2].1));
     assert!(summary.ngram.is_none(), "n-grams find no masked tokens");
 
