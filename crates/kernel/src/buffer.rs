@@ -2,7 +2,7 @@
 //! first step gets the same pages back instead of fresh ones from the kernel.
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -35,10 +35,12 @@ unsafe impl Element for half::f16 {}
 /// Blocks that were freed, by size in bytes.
 #[derive(Default)]
 struct Cache {
-    free: BTreeMap<usize, Vec<Block>>,
+    free: BTreeMap<usize, VecDeque<Block>>,
     cached_bytes: usize,
     live_bytes: usize,
     peak_bytes: usize,
+    /// Blocks freed so far.
+    frees: u64,
 }
 
 impl Cache {
@@ -47,16 +49,41 @@ impl Cache {
     fn take(&mut self, class: usize) -> Option<(usize, Block)> {
         let largest = if class >= LARGE { 2 * class } else { class };
         let (&found, blocks) = self.free.range_mut(class..=largest).next()?;
-        let block = blocks.pop()?;
+        let block = blocks.pop_back()?;
         if blocks.is_empty() {
             self.free.remove(&found);
         }
         self.cached_bytes -= found;
         Some((found, block))
     }
+
+    /// What to give back to the system before a fresh block of this size comes, those first that have lain here the
+    /// longest: batches of ever new lengths would leave blocks behind that nothing fits into. With batches of one
+    /// length every block is used again, and nothing is given back.
+    fn outdated(&mut self, class: usize) -> Vec<(usize, Block)> {
+        let mut outdated = Vec::new();
+        let allowed = self.peak_bytes + self.peak_bytes / SPARE;
+        while class >= HUGE_PAGE && self.live_bytes + self.cached_bytes > allowed {
+            let oldest = self.free.range_mut(HUGE_PAGE..).min_by_key(|(_, blocks)| blocks[0].freed);
+            let Some((&found, blocks)) = oldest else { break };
+            outdated.extend(blocks.pop_front().map(|block| (found, block)));
+            if blocks.is_empty() {
+                self.free.remove(&found);
+            }
+            self.cached_bytes -= found;
+        }
+        outdated
+    }
 }
 
-struct Block(NonNull<u8>);
+/// The cache may hold one of so many parts more than was ever in use at once.
+const SPARE: usize = 8;
+
+struct Block {
+    start: NonNull<u8>,
+    /// How many blocks had been freed before it.
+    freed: u64,
+}
 // SAFETY: a block in the cache is owned by the cache alone.
 unsafe impl Send for Block {}
 
@@ -172,13 +199,16 @@ impl<T: Element> Buffer<T> {
     pub fn scratch(len: usize) -> Self {
         let bytes = len.checked_mul(size_of::<T>()).expect("a buffer's size fits in usize");
         let class = size_class(bytes);
-        let cached = with_cache(|cache| {
+        let (cached, outdated) = with_cache(|cache| {
             let found = cache.take(class);
             cache.live_bytes += found.as_ref().map_or(class, |(class, _)| *class);
             cache.peak_bytes = cache.peak_bytes.max(cache.live_bytes);
-            found
+            let outdated = if found.is_none() { cache.outdated(class) } else { Vec::new() };
+            (found, outdated)
         });
-        let (class, ptr) = cached.map_or_else(|| (class, fresh(class)), |(class, block)| (class, block.0));
+        give_back(outdated);
+        let (class, ptr) =
+            cached.map_or_else(|| (class, fresh(class)), |(class, block)| (class, block.start));
         Buffer { ptr: ptr.cast(), len, class, marker: PhantomData }
     }
 
@@ -201,11 +231,12 @@ impl<T: Element> Buffer<T> {
 impl<T: Element> Drop for Buffer<T> {
     fn drop(&mut self) {
         let class = self.class;
-        let block = Block(self.ptr.cast());
+        let start = self.ptr.cast();
         with_cache(|cache| {
             cache.live_bytes -= class;
             cache.cached_bytes += class;
-            cache.free.entry(class).or_default().push(block);
+            cache.free.entry(class).or_default().push_back(Block { start, freed: cache.frees });
+            cache.frees += 1;
         });
     }
 }
@@ -237,20 +268,11 @@ impl<T: Element + fmt::Debug> fmt::Debug for Buffer<T> {
     }
 }
 
-/// Gives cached blocks back to the system, but for those that share a stretch of memory.
-pub fn trim_cache() {
-    let free: BTreeMap<usize, Vec<Block>> = with_cache(|cache| {
-        let (kept, free) =
-            std::mem::take(&mut cache.free).into_iter().partition(|(class, _)| is_shared(*class));
-        cache.free = kept;
-        cache.cached_bytes = cache.free.iter().map(|(class, blocks)| class * blocks.len()).sum();
-        free
-    });
-    for (class, blocks) in free {
-        for block in blocks {
-            // SAFETY: the block came from `fresh` with this layout and nobody else has it.
-            unsafe { dealloc(block.0.as_ptr(), layout(class)) };
-        }
+/// Gives blocks that share no stretch of memory back to the system.
+fn give_back(blocks: Vec<(usize, Block)>) {
+    for (class, block) in blocks {
+        // SAFETY: the block came from `fresh` with this layout and nobody else has it.
+        unsafe { dealloc(block.start.as_ptr(), layout(class)) };
     }
 }
 
@@ -274,6 +296,28 @@ mod tests {
         assert_eq!(second.as_ptr(), address);
         assert_eq!(address as usize % ALIGNMENT, 0);
         assert!(second.iter().all(|&x| x == 0.0));
+    }
+
+    #[test]
+    fn the_blocks_given_back_are_those_unused_the_longest() {
+        let mut cache = Cache { peak_bytes: 64 * HUGE_PAGE, ..Cache::default() };
+        // Pages of each block in the order of being freed.
+        for (freed, pages) in [16, 8, 32, 8].into_iter().enumerate() {
+            let block = Block { start: NonNull::dangling(), freed: freed as u64 };
+            cache.free.entry(pages * HUGE_PAGE).or_default().push_back(block);
+            cache.cached_bytes += pages * HUGE_PAGE;
+        }
+        // 64 pages are allowed, and one of eight parts more.
+        let mut given_back = |live: usize| -> Vec<usize> {
+            cache.live_bytes = live * HUGE_PAGE;
+            cache.outdated(HUGE_PAGE).into_iter().map(|(class, _)| class / HUGE_PAGE).collect()
+        };
+        assert_eq!(given_back(8), [0; 0]);
+        assert_eq!(given_back(9), [16]);
+        assert_eq!(given_back(40), [8, 32]);
+        assert_eq!(cache.cached_bytes, 8 * HUGE_PAGE);
+        cache.live_bytes = 80 * HUGE_PAGE;
+        assert!(cache.outdated(HUGE_PAGE - 1).is_empty(), "small blocks don't ask for room");
     }
 
     #[test]
