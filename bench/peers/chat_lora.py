@@ -101,7 +101,18 @@ def check(args: argparse.Namespace) -> None:
     ids = torch.randint(0, adapted.config.vocab_size, (2, 64), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         a, b, plain = adapted(ids).logits, merged(ids).logits, load(args.model)(ids).logits
-    print(json.dumps({"largest_difference": (a - b).abs().max().item(), "moved": (a - plain).abs().max().item()}))
+        own = adapted.merge_and_unload()(ids).logits
+    largest = lambda x: x.abs().max().item()
+    print(
+        json.dumps(
+            {
+                "largest_difference": largest(a - b),
+                "largest_difference_of_peft_merging_itself": largest(a - own),
+                "largest_logit": largest(a),
+                "largest_change_by_adapter": largest(a - plain),
+            }
+        )
+    )
 
 
 def main() -> None:
