@@ -14,6 +14,7 @@ use crate::source::{FileBytes, RowOrder, Rows, Source, Stored};
 use crate::weights::stored_less;
 use hearth_kernel::mapped::MappedFile;
 use hearth_kernel::quant::BlockType;
+use hearth_tensor::Tensor;
 use safetensors::tensor::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -44,15 +45,27 @@ impl FolderModel {
     /// If a file is missing or damaged, the architecture isn't one that runs here, a setting isn't understood,
     /// or a tensor is missing, there twice, of another shape or type, or belongs to nothing.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
+        Self::read(dir, None)
+    }
+
+    /// A decoder without what turns its hidden states into words: in its place comes the head of a task, whose
+    /// tensors go to `heads` if the folder has them.
+    pub(crate) fn open_headless(dir: &Path, heads: &mut HashMap<String, Tensor>) -> Result<Self, ModelError> {
+        Self::read(dir, Some(heads))
+    }
+
+    fn read(dir: &Path, mut heads: Option<&mut HashMap<String, Tensor>>) -> Result<Self, ModelError> {
         let path = dir.join("config.json");
         if !path.is_file() {
             return Err(ModelError::NotAModel { folder: dir.to_owned(), missing: "config.json" });
         }
-        let decoder = Decoder::new(config_from_json(&path.display().to_string(), &read_json(&path)?)?)?;
+        let mut config = config_from_json(&path.display().to_string(), &read_json(&path)?)?;
+        config.tied_head |= heads.is_some();
+        let decoder = Decoder::new(config)?;
         let files = weight_files(dir)?;
         let mut found: HashMap<usize, (Param, &Path)> = HashMap::new();
         for (file, expected) in &files {
-            read_file(file, expected, &decoder, &mut found)?;
+            read_file(file, expected, &decoder, &mut found, heads.as_deref_mut())?;
         }
         let last = files.keys().next_back().map_or(dir, PathBuf::as_path);
         let missing = |spec: &ParamSpec| {
@@ -159,12 +172,14 @@ pub(crate) fn visit_tensors(
     Ok(())
 }
 
-/// Adds a file's tensors to `found`, under the places of the decoder's specs.
+/// Adds a file's tensors to `found`, under the places of the decoder's specs; those of a task's head go to `heads` if
+/// one is expected.
 fn read_file<'a>(
     file: &'a Path,
     expected: &[String],
     decoder: &Decoder,
     found: &mut HashMap<usize, (Param, &'a Path)>,
+    mut heads: Option<&mut HashMap<String, Tensor>>,
 ) -> Result<(), ModelError> {
     let error = |text: String| problem(file, text);
     let config = decoder.config();
@@ -173,6 +188,10 @@ fn read_file<'a>(
     visit_tensors(file, expected, |name, shape, rows| {
         let Some(i) = find_spec(&specs, name) else {
             if is_redundant(name, config) {
+                return Ok(());
+            }
+            if let Some(heads) = heads.as_deref_mut().filter(|_| is_head(name)) {
+                heads.insert(name.to_owned(), Tensor::from_vec(rows?.values(), shape)?);
                 return Ok(());
             }
             return Err(error(format!(
@@ -203,6 +222,11 @@ fn read_file<'a>(
 fn find_spec(specs: &HashMap<&str, usize>, name: &str) -> Option<usize> {
     let prefixed = ["transformer.", "model."].map(|prefix| format!("{prefix}{name}"));
     specs.get(name).or_else(|| prefixed.iter().find_map(|n| specs.get(n.as_str()))).copied()
+}
+
+/// Layers that `transformers`' classes for tasks put on a decoder.
+fn is_head(name: &str) -> bool {
+    ["score.", "classifier."].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Tensors that carry nothing: causal masks, tables of frequencies, a tied head written twice.

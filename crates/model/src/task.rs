@@ -6,6 +6,7 @@
 //! section 3.2), EuroBERT from the mean over all tokens of `gelu(W h + b)`, a decoder from the last token's hidden
 //! state, which has seen all others.
 
+use crate::config::Family;
 use crate::encoder::{Encoder, EncoderConfig, EncoderFamily};
 use crate::error::ModelError;
 use crate::executor::{Init, Linear, ParamId, ParamSpec, Role};
@@ -79,7 +80,8 @@ impl Backbone {
     pub fn name_prefix(&self) -> &'static str {
         match self {
             Backbone::Encoder(model) => model.encoder().config().family.name_prefix(),
-            Backbone::Decoder(_) => "model.",
+            // A decoder's names have it already.
+            Backbone::Decoder(_) => "",
         }
     }
 
@@ -149,10 +151,7 @@ impl TaskModel {
             Backbone::Decoder(_) => None,
         };
         let eurobert = matches!(family, Some(EncoderFamily::EuroBert(_)));
-        if eurobert && task == Task::Span {
-            let problem = "a eurobert has no head that finds spans\nhint: a bert has".to_owned();
-            return Err(ModelError::Config { place: "task".into(), problem });
-        }
+        check_class(&backbone, task)?;
         let backbone = match (backbone, task) {
             (Backbone::Encoder(model), Task::Sequence(_))
                 if family == Some(EncoderFamily::Bert) && model.encoder().pooler().is_none() =>
@@ -168,6 +167,11 @@ impl TaskModel {
             (_, Task::Span) => ("qa_outputs", true),
             (Backbone::Encoder(_), _) => ("classifier", true),
             (Backbone::Decoder(_), Task::Sequence(_)) => ("score", false),
+            (Backbone::Decoder(model), Task::Tokens(_))
+                if model.decoder().config().family == Family::Gpt2 =>
+            {
+                ("classifier", true)
+            }
             (Backbone::Decoder(_), Task::Tokens(_)) => ("score", true),
         };
         let mut linear = |name: &str, outputs: usize, role: Role, biased: bool| {
@@ -292,6 +296,30 @@ impl TaskModel {
         let bias = self.head.bias.map(|b| weights.get(b));
         Ok(nn::linear(&states, weights.get(self.head.weight), bias, None)?)
     }
+}
+
+/// Whether `transformers` has a class for the task on this architecture.
+fn check_class(backbone: &Backbone, task: Task) -> Result<(), ModelError> {
+    let problem = match (backbone, task) {
+        (Backbone::Encoder(model), Task::Span)
+            if matches!(model.encoder().config().family, EncoderFamily::EuroBert(_)) =>
+        {
+            "a eurobert has no head that finds spans\nhint: a bert has".to_owned()
+        }
+        (Backbone::Decoder(_), Task::Span) => {
+            "a decoder's tokens don't see what comes after them, and have no head that finds spans\nhint: start from \
+             a bert"
+                .to_owned()
+        }
+        (Backbone::Decoder(model), Task::Tokens(_))
+            if matches!(model.decoder().config().family, Family::Gpt1 | Family::Gemma3) =>
+        {
+            let kind = model.decoder().config().family.model_type();
+            format!("transformers has no class that puts labels on the tokens of a {kind}\nhint: start from an encoder")
+        }
+        _ => return Ok(()),
+    };
+    Err(ModelError::Config { place: "task".into(), problem })
 }
 
 /// The mean of each sequence's rows of x [N, C]: [sequences, C].

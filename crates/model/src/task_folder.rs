@@ -1,14 +1,16 @@
 //! Folders of models with a head, as `transformers` writes and reads them: `config.json` names the class, the
 //! kind of problem and the labels, `model.safetensors` has the head beside the architecture.
 
+use crate::config::Family;
 use crate::error::ModelError;
 use crate::executor::ParamSpec;
-use crate::folder::read_json;
+use crate::folder::{FolderModel, read_json};
 use crate::folder_encoder::{EncoderFolder, write_encoder_tensors};
+use crate::hf::{SpecialIds, config_to_json};
 use crate::hf_encoder::encoder_config_to_json;
-use crate::tape::TrainableEncoder;
+use crate::tape::{Trainable, TrainableEncoder};
 use crate::task::{Backbone, Task, TaskModel};
-use crate::weights::{StoredType, Weights, write_json};
+use crate::weights::{StoredType, Weights, check_has_words, write_json};
 use hearth_tensor::Tensor;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -64,20 +66,43 @@ fn class_of(task: Task) -> &'static str {
     }
 }
 
-/// Puts a fresh head for `task` on a pretrained encoder's folder; what the encoder lacks is initialised from
-/// `seed`. A head that the folder has is left out.
+/// An architecture in a folder, and what is there of its parameters and of a head, by name.
+struct Base {
+    backbone: Backbone,
+    named: HashMap<String, Tensor>,
+    heads: HashMap<String, Tensor>,
+}
+
+impl Base {
+    fn open(dir: &Path) -> Result<Self, ModelError> {
+        let named = |specs: &[ParamSpec], weights: &Weights| {
+            specs.iter().map(|s| s.name.clone()).zip(weights.tensors().iter().cloned()).collect()
+        };
+        if EncoderFolder::is_encoder(dir)? {
+            let EncoderFolder { encoder, weights, heads, .. } = EncoderFolder::open(dir)?;
+            let named = named(encoder.specs(), &weights);
+            return Ok(Base { backbone: Backbone::Encoder(TrainableEncoder::new(encoder)), named, heads });
+        }
+        let mut heads = HashMap::new();
+        let folder = FolderModel::open_headless(dir, &mut heads)?;
+        let decoder = folder.decoder().clone();
+        let named = named(decoder.specs(), &Weights::of_source(&decoder, &folder)?);
+        Ok(Base { backbone: Backbone::Decoder(Trainable::new(decoder)), named, heads })
+    }
+}
+
+/// Puts a fresh head for `task` on a pretrained model's folder; what the model lacks is initialised from `seed`. A
+/// head that the folder has is left out. Returned with the model and its weights are the places of what it lacked.
 ///
 /// # Errors
-/// Those of [`EncoderFolder::open`].
+/// Those of [`EncoderFolder::open`] and [`FolderModel::open`], or if the architecture has no head for the task.
 pub fn adapt_folder(
     dir: &Path,
     task: Task,
     seed: u64,
 ) -> Result<(TaskModel, Weights, Vec<usize>), ModelError> {
-    let EncoderFolder { encoder, weights, .. } = EncoderFolder::open(dir)?;
-    let named: HashMap<String, Tensor> =
-        encoder.specs().iter().map(|s| s.name.clone()).zip(weights.tensors().iter().cloned()).collect();
-    let model = TaskModel::new(Backbone::Encoder(TrainableEncoder::new(encoder)), task)?;
+    let Base { backbone, named, .. } = Base::open(dir)?;
+    let model = TaskModel::new(backbone, task)?;
     let weights = model.weights(|spec| named.get(&spec.name).cloned(), seed)?;
     let specs = model.specs().iter().enumerate();
     let fresh = specs.filter(|(_, spec)| !named.contains_key(&spec.name)).map(|(i, _)| i).collect();
@@ -95,36 +120,35 @@ impl TaskFolder {
         let fail = |problem: String| ModelError::Config { place: path.display().to_string(), problem };
         let class = json["architectures"][0].as_str().unwrap_or_default();
         let labels = labels_of(&json).map_err(&fail)?;
-        let count = labels.len();
-        let EncoderFolder { encoder, weights, mut heads, .. } = EncoderFolder::open(dir)?;
-        let prefix = encoder.config().family.class_prefix();
-        let task = match class.strip_prefix(prefix).unwrap_or_default() {
-            SEQUENCE => Task::Sequence(count),
-            TOKENS => Task::Tokens(count),
-            SPAN => Task::Span,
-            _ => {
-                return Err(fail(format!(
-                    "architectures is {class:?}, which has no head that runs here; {prefix}{SEQUENCE} and the like \
-                     have\nhint: hearth finetune puts one on a model"
-                )));
-            }
+        let tasks = [Task::Sequence(labels.len()), Task::Tokens(labels.len()), Task::Span];
+        let Some(task) = tasks.into_iter().find(|task| class.ends_with(class_of(*task))) else {
+            return Err(fail(format!(
+                "architectures is {class:?}, which has no head that runs here; Bert{SEQUENCE} and the like have\nhint: \
+                 hearth finetune puts one on a model"
+            )));
         };
         let pooling = json.get("classifier_pooling").and_then(Value::as_str).unwrap_or("late");
-        if prefix == "EuroBert" && matches!(task, Task::Sequence(_)) && pooling != "late" {
+        if class.starts_with("EuroBert") && matches!(task, Task::Sequence(_)) && pooling != "late" {
             return Err(fail(format!("classifier_pooling {pooling:?} isn't supported, only \"late\" is")));
         }
         let problem = match json.get("problem_type").and_then(Value::as_str) {
-            None if count == 1 => Problem::Regression,
+            None if labels.len() == 1 => Problem::Regression,
             None => Problem::SingleLabel,
             Some(name) => {
                 let known = Problem::ALL.iter().find(|(_, known)| *known == name);
                 known.ok_or_else(|| fail(format!("problem_type {name:?} isn't known")))?.0
             }
         };
-        let mut named: HashMap<String, Tensor> =
-            encoder.specs().iter().map(|s| s.name.clone()).zip(weights.tensors().iter().cloned()).collect();
-        let model = TaskModel::new(Backbone::Encoder(TrainableEncoder::new(encoder)), task)?;
-        named.extend(heads.drain());
+        let Base { backbone, mut named, heads } = Base::open(dir)?;
+        let model = TaskModel::new(backbone, task)?;
+        let expected = model.class_prefix();
+        if class.strip_suffix(class_of(task)) != Some(expected.as_str()) {
+            return Err(fail(format!(
+                "architectures is {class:?}, and the model is one that belongs to {expected}{}",
+                class_of(task)
+            )));
+        }
+        named.extend(heads);
         let check = |spec: &ParamSpec| match named.get(&spec.name) {
             Some(tensor) if tensor.shape() == spec.shape => Ok(()),
             Some(tensor) => {
@@ -152,28 +176,59 @@ fn labels_of(json: &Value) -> Result<Vec<String>, String> {
         .collect()
 }
 
-/// Writes `model.safetensors` and `config.json`, the latter last, so that a folder that has one is whole.
+impl TaskModel {
+    /// How the names of `transformers`' classes for this architecture begin.
+    fn class_prefix(&self) -> String {
+        match self.backbone() {
+            Backbone::Encoder(model) => model.encoder().config().family.class_prefix().to_owned(),
+            Backbone::Decoder(model) => {
+                let config = model.decoder().config();
+                let json = config_to_json(config, SpecialIds::default(), "");
+                let class = json["architectures"][0].as_str().unwrap_or_default();
+                match config.family {
+                    // The class that writes words is that of the one with pictures.
+                    Family::Gemma3 => "Gemma3Text".to_owned(),
+                    _ => class.trim_end_matches("ForCausalLM").trim_end_matches("LMHeadModel").to_owned(),
+                }
+            }
+        }
+    }
+}
+
+/// Writes `model.safetensors` and `config.json`, the latter last, so that a folder that has one is whole. `padding` is
+/// the token that `transformers` fills the shorter sequences of a batch with: a decoder's class looks for the last
+/// token that is another one.
 ///
 /// # Errors
-/// If the disk fails, or for an architecture whose heads aren't written yet.
+/// If the disk fails, or `config.json` has no words for the architecture.
 pub fn save_task_folder(
     dir: &Path,
     model: &TaskModel,
     weights: &Weights,
     labels: &[String],
     problem: Problem,
+    padding: Option<u32>,
     dtype: StoredType,
 ) -> Result<(), ModelError> {
-    let Backbone::Encoder(encoder) = model.backbone() else {
-        let problem = "a decoder's head can't be written yet".to_owned();
-        return Err(ModelError::Config { place: dir.display().to_string(), problem });
+    let mut json = match model.backbone() {
+        Backbone::Encoder(encoder) => {
+            fs_err::create_dir_all(dir)?;
+            let encoder = encoder.encoder();
+            write_encoder_tensors(dir, encoder, model.specs(), weights, dtype)?;
+            encoder_config_to_json(encoder.config(), dtype.name())
+        }
+        Backbone::Decoder(decoder) => {
+            let decoder = decoder.decoder();
+            check_has_words(dir, decoder.config())?;
+            fs_err::create_dir_all(dir)?;
+            let head = &model.specs()[decoder.specs().len()..];
+            let config = weights.save(&dir.join("model.safetensors"), decoder, head, dtype)?;
+            let mut json = config_to_json(&config, SpecialIds::default(), dtype.name());
+            json["pad_token_id"] = json!(padding);
+            json
+        }
     };
-    fs_err::create_dir_all(dir)?;
-    let encoder = encoder.encoder();
-    write_encoder_tensors(dir, encoder, model.specs(), weights, dtype)?;
-    let family = encoder.config().family;
-    let mut json = encoder_config_to_json(encoder.config(), dtype.name());
-    json["architectures"] = json!([format!("{}{}", family.class_prefix(), class_of(model.task()))]);
+    json["architectures"] = json!([format!("{}{}", model.class_prefix(), class_of(model.task()))]);
     let by_number: Map<String, Value> =
         labels.iter().enumerate().map(|(i, label)| (i.to_string(), json!(label))).collect();
     let by_label: Map<String, Value> =

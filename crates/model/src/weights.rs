@@ -178,14 +178,21 @@ impl Weights {
     }
 
     /// Writes `model.safetensors` and returns the configuration that it stands for: GPT families
-    /// trained without biases gain zero ones, which `transformers` expects.
-    fn save(&self, path: &Path, decoder: &Decoder, dtype: StoredType) -> Result<DecoderConfig, ModelError> {
+    /// trained without biases gain zero ones, which `transformers` expects. `head` are the parameters of a task's
+    /// head, which stand behind those of the decoder.
+    pub(crate) fn save(
+        &self,
+        path: &Path,
+        decoder: &Decoder,
+        head: &[ParamSpec],
+        dtype: StoredType,
+    ) -> Result<DecoderConfig, ModelError> {
         let mut config = decoder.config().clone();
         config.biases |= config.family.is_gpt();
         let published = Decoder::new(config.clone())?;
         let trained: HashMap<&str, &Tensor> =
             decoder.specs().iter().map(|s| s.name.as_str()).zip(&self.tensors).collect();
-        let bytes: Vec<(&ParamSpec, Vec<u8>)> = published
+        let mut bytes: Vec<(&ParamSpec, Vec<u8>)> = published
             .specs()
             .iter()
             .map(|spec| {
@@ -203,6 +210,8 @@ impl Weights {
                 (spec, bytes)
             })
             .collect();
+        let of_head = self.tensors[decoder.specs().len()..].iter().zip(head);
+        bytes.extend(of_head.map(|(tensor, spec)| (spec, encode(tensor.data(), dtype))));
         let named = bytes.iter().map(|(spec, bytes)| (spec.name.as_str(), &spec.shape[..], &bytes[..]));
         write_tensors(path, named, dtype)?;
         Ok(config)
@@ -219,6 +228,20 @@ pub fn load_folder(dir: &Path) -> Result<(Decoder, Weights), ModelError> {
     Ok((model.decoder().clone(), weights))
 }
 
+/// Whether a folder's `config.json` can say what the model is.
+pub(crate) fn check_has_words(dir: &Path, config: &DecoderConfig) -> Result<(), ModelError> {
+    match config.rope_scaling {
+        Some(RopeScaling::Divisors(_)) => Err(ModelError::Config {
+            place: dir.display().to_string(),
+            problem:
+                "config.json has no words for the divisors of this model's rotary embedding\nhint: a GGUF \
+                      file has"
+                    .into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Writes `config.json`, `generation_config.json` and `model.safetensors`; `config.json` comes last,
 /// so a folder that has one is whole.
 pub fn save_folder(
@@ -228,17 +251,9 @@ pub fn save_folder(
     ids: SpecialIds,
     dtype: StoredType,
 ) -> Result<(), ModelError> {
-    if let Some(RopeScaling::Divisors(_)) = decoder.config().rope_scaling {
-        return Err(ModelError::Config {
-            place: dir.display().to_string(),
-            problem:
-                "config.json has no words for the divisors of this model's rotary embedding\nhint: a GGUF \
-                      file has"
-                    .into(),
-        });
-    }
+    check_has_words(dir, decoder.config())?;
     fs_err::create_dir_all(dir)?;
-    let config = weights.save(&dir.join("model.safetensors"), decoder, dtype)?;
+    let config = weights.save(&dir.join("model.safetensors"), decoder, &[], dtype)?;
     let generation = json!({ "bos_token_id": ids.bos, "eos_token_id": ids.eos, "do_sample": true });
     write_json(&dir.join("generation_config.json"), &generation)?;
     write_json(&dir.join("config.json"), &config_to_json(&config, ids, dtype.name()))

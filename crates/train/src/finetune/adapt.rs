@@ -2,11 +2,13 @@
 
 use crate::error::TrainError;
 use crate::finetune::settings::{Adapt, Settings};
+use hearth_engine::Framing;
 use hearth_model::executor::ParamSpec;
 use hearth_model::{
     AdapterOf, Lora, LoraConfig, ModelError, Problem, StoredType, Task, TaskModel, Weights, block_of,
     save_adapter, save_task_folder,
 };
+use hearth_tokenizer::Tokenizer;
 use std::ops::Range;
 use std::path::Path;
 
@@ -41,9 +43,11 @@ pub(crate) fn save_task(
     weights: &Weights,
     labels: &[String],
     problem: Problem,
+    tokenizer: &Tokenizer,
 ) -> Result<(), ModelError> {
+    let padding = padding(tokenizer);
     let Some(lora) = model.lora() else {
-        return save_task_folder(out, model, weights, labels, problem, StoredType::F32);
+        return save_task_folder(out, model, weights, labels, problem, padding, StoredType::F32);
     };
     let base = std::path::absolute(base)?;
     let of = AdapterOf {
@@ -57,7 +61,14 @@ pub(crate) fn save_task(
         prefixed: model.backbone().specs().len(),
     };
     save_adapter(&out.join("adapter"), lora, model.specs(), weights, &of)?;
-    save_task_folder(out, model, &lora.merge(weights), labels, problem, StoredType::F32)
+    save_task_folder(out, model, &lora.merge(weights), labels, problem, padding, StoredType::F32)
+}
+
+/// What fills the shorter sequences of a batch: the tokenizer's own token for that, or one that no text ends with.
+fn padding(tokenizer: &Tokenizer) -> Option<u32> {
+    let after = Framing::of(tokenizer).after;
+    let candidates = [tokenizer.pad(), tokenizer.eos(), tokenizer.bos()];
+    candidates.into_iter().flatten().find(|id| !after.contains(id))
 }
 
 /// A model's parameters: those of the architecture first, then those of a head.

@@ -74,7 +74,9 @@ pub fn finetune_classify(
     let (fitted, mut judgement) = fit(&mut learner, weights, settings, metric, observer)?;
     add_interval(&mut judgement, &held_examples);
 
-    let save = |out: &Path, weights: &Weights| save_task(out, model, &network, weights, &labels, problem);
+    let save = |out: &Path, weights: &Weights| {
+        save_task(out, model, &network, weights, &labels, problem, &tokenizer)
+    };
     Finished {
         task: ("classify", "Classification"),
         settings,

@@ -74,8 +74,9 @@ pub fn finetune_qa(
     let held = Heldout { examples: &heldout, framed: &held_framed, script, rules };
     let mut learner = QaLearner::new(&mut network, &windows, held, settings);
     let (fitted, judgement) = fit(&mut learner, weights, settings, "f1", observer)?;
-    let save =
-        |out: &Path, weights: &Weights| save_task(out, model, &network, weights, &[], Problem::SingleLabel);
+    let save = |out: &Path, weights: &Weights| {
+        save_task(out, model, &network, weights, &[], Problem::SingleLabel, &tokenizer)
+    };
     let about = [("answers", json!(judgement.rules)), ("scored_by", json!(script.name()))];
     Finished {
         task: ("qa", "Question answering"),

@@ -70,7 +70,7 @@ pub fn finetune_tag(
         TagLearner::new(&mut network, &labels, &train_sentences, &held_sentences, &gold, settings);
     let (fitted, judgement) = fit(&mut learner, weights, settings, metric, observer)?;
     let save = |out: &Path, weights: &Weights| {
-        save_task(out, model, &network, weights, &labels, Problem::SingleLabel)
+        save_task(out, model, &network, weights, &labels, Problem::SingleLabel, &tokenizer)
     };
     Finished {
         task: ("tag", "Tagging"),

@@ -1,4 +1,4 @@
-"""Tiny random encoders with the heads of tasks: logits, losses and gradients; `heads/TASK/golden.safetensors`.
+"""Tiny random encoders and decoders with the heads of tasks: logits, losses and gradients; `heads/TASK/golden.safetensors`.
 
 Three sequences of 9, 5 and 7 tokens, the last with a second text; padding is left out of what is stored.
 """
@@ -14,8 +14,13 @@ from transformers import (
     BertForTokenClassification,
     EuroBertForSequenceClassification,
     EuroBertForTokenClassification,
+    Gemma3TextForSequenceClassification,
+    GPT2ForTokenClassification,
+    LlamaForSequenceClassification,
+    Qwen2ForTokenClassification,
 )
 
+import models
 from encoder import randomize
 from masked import eurobert_config
 
@@ -32,11 +37,28 @@ TASKS = {
         {"num_labels": 3, "problem_type": "single_label_classification"},
     ),
     "eurobert-tokens": (EuroBertForTokenClassification, {"num_labels": 5}),
+    "llama-single": (
+        LlamaForSequenceClassification,
+        {"num_labels": 3, "problem_type": "single_label_classification"},
+    ),
+    "gemma3-single": (
+        Gemma3TextForSequenceClassification,
+        {"num_labels": 3, "problem_type": "single_label_classification"},
+    ),
+    "qwen2-tokens": (Qwen2ForTokenClassification, {"num_labels": 5}),
+    "gpt2-tokens": (GPT2ForTokenClassification, {"num_labels": 5, "n_layer": 1}),
 }
+# What fills the shorter sequences of a decoder: its class looks for the last token that is another one.
+PADDING = 0
 
 
 def build(kind: type, settings: dict) -> torch.nn.Module:
-    """One block and a head with random weights."""
+    """One block and a head with random weights; two blocks of a decoder, which may have two kinds."""
+    for name, builder in models.BUILDERS.items():
+        if kind.__name__.lower().startswith(name):
+            config = builder().config
+            config.update({"vocab_size": VOCAB, "pad_token_id": PADDING, **settings})
+            return randomize(kind(config), 2468)
     if kind.__name__.startswith("EuroBert"):
         return randomize(kind(eurobert_config(vocab_size=VOCAB, num_hidden_layers=1, **settings)), 2468)
     config = BertConfig(
@@ -67,11 +89,14 @@ def write(name: str, folder: Path) -> None:
         mask[row, :length] = 1
     types[2, 4:] = 1
     real = mask.bool()
+    is_decoder = model.config.model_type in ("llama", "gemma3_text", "qwen2", "gpt2")
+    if is_decoder:
+        ids = ids.clamp(min=PADDING + 1).masked_fill(~real, PADDING)
     values = {"input_ids": ids[real].int(), "token_type_ids": types[real].int()}
     inputs = {"input_ids": ids, "attention_mask": mask}
-    if not name.startswith("eurobert"):
+    if model.config.model_type == "bert":
         inputs["token_type_ids"] = types
-    name = name.removeprefix("eurobert-")
+    name = name.split("-")[-1]
     if name == "span":
         starts, ends = torch.tensor([2, 1, 5]), torch.tensor([6, 1, 6])
         output = model(**inputs, start_positions=starts, end_positions=ends)

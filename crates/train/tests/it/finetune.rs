@@ -2,9 +2,11 @@
 
 use hearth_data::labelled::{ReadOptions, read_classify, read_qa, read_tag};
 use hearth_engine::{AnswerRules, Answerer, Asked, Classifier, Problem, Tagger, TextPair};
+use hearth_model::hf::SpecialIds;
 use hearth_model::tape::TrainableEncoder;
 use hearth_model::{
-    Backbone, Encoder, EncoderConfig, StoredType, Task, TaskModel, Weights, save_task_folder,
+    Backbone, Decoder, DecoderConfig, Encoder, EncoderConfig, StoredType, Task, TaskModel, Weights,
+    save_folder, save_task_folder,
 };
 use hearth_train::TrainError;
 use hearth_train::finetune::Outcome;
@@ -12,7 +14,7 @@ use hearth_train::finetune::fit::{Event, Observer};
 use hearth_train::finetune::run::finetune_classify;
 use hearth_train::finetune::run_qa::finetune_qa;
 use hearth_train::finetune::run_tag::finetune_tag;
-use hearth_train::finetune::settings::Settings;
+use hearth_train::finetune::settings::{Adapt, Settings};
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -38,8 +40,28 @@ pub fn pretrained(dir: &Path) -> PathBuf {
     let matrices = weights.tensors_mut().iter_mut().filter(|t| t.shape().len() == 2);
     matrices.for_each(|tensor| tensor.data_mut().iter_mut().for_each(|x| *x *= 5.0));
     let labels = ["a".to_owned(), "b".to_owned()];
-    save_task_folder(&folder, &model, &weights, &labels, Problem::SingleLabel, StoredType::F32)
+    save_task_folder(&folder, &model, &weights, &labels, Problem::SingleLabel, None, StoredType::F32)
         .expect("saves");
+    write_tokenizer(&folder);
+    folder
+}
+
+/// A folder of a decoder that knows nothing yet, with an output head of its own.
+fn pretrained_decoder(dir: &Path) -> PathBuf {
+    let config = DecoderConfig {
+        tied_head: false,
+        max_positions: 24,
+        ..DecoderConfig::native(WORDS.len(), 32, 2, 24)
+    };
+    let folder = dir.join("decoder");
+    let decoder = Decoder::new(config).expect("valid");
+    let weights = Weights::init(&decoder, 3, false);
+    save_folder(&folder, &decoder, &weights, SpecialIds::default(), StoredType::F32).expect("saves");
+    write_tokenizer(&folder);
+    folder
+}
+
+fn write_tokenizer(folder: &Path) {
     let vocab: serde_json::Map<_, _> =
         WORDS.iter().zip(0..).map(|(w, i)| ((*w).to_owned(), json!(i))).collect();
     let special = |id: usize| {
@@ -58,7 +80,6 @@ pub fn pretrained(dir: &Path) -> PathBuf {
                    "max_input_chars_per_word": 100, "vocab": vocab },
     });
     std::fs::write(folder.join("tokenizer.json"), tokenizer.to_string()).expect("writes");
-    folder
 }
 
 /// Sentences whose sentiment is that of their one telling word.
@@ -161,6 +182,37 @@ fn an_encoder_learns_to_classify_and_its_folder_does_the_same() {
         (&card["task"], &card["data"]["files"][0]["name"]),
         (&json!("classify"), &json!("train.jsonl"))
     );
+}
+
+#[test]
+fn a_decoder_learns_to_classify_whole_and_by_lora() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let model = pretrained_decoder(dir.path());
+    let data = write(dir.path(), "train.jsonl", &sentences(240));
+    let lora = Adapt::Lora { rank: 4, alpha: 8.0, rank_stabilized: false, targets: Vec::new(), half: false };
+    for (name, adapt) in [("whole", Adapt::Full), ("lora", lora)] {
+        let out = dir.path().join(name);
+        let settings = Settings { adapt, lr: 1e-2, ..settings() };
+        let outcome = run(&model, data.clone(), &settings, &out, &mut Quiet::default()).expect("runs");
+        assert!(outcome.metrics["accuracy"] > 0.95, "{name}: {:?}", outcome.metrics);
+        let config = std::fs::read_to_string(out.join("config.json")).expect("a configuration");
+        assert!(config.contains("Qwen3ForSequenceClassification"), "{config}");
+        assert_eq!(out.join("adapter").is_dir(), name == "lora");
+
+        let mut classifier = Classifier::open(&out).expect("opens");
+        let fresh = sentences(300).split_off(240);
+        let texts: Vec<TextPair> = fresh.iter().map(|(text, _)| (text.as_str(), None)).collect();
+        let go_on = |_| ControlFlow::Continue(());
+        // More tokens than one pass takes, so that some texts go through it beside others and some don't.
+        let together = classifier.classify(&texts, go_on).expect("classifies").scores;
+        let right =
+            together.iter().zip(&fresh).filter(|(scores, (_, good))| (scores[1] > 0.5) == *good).count();
+        assert!(right > 57, "{right} of 60 right");
+        for (text, scores) in texts.iter().zip(&together) {
+            let alone = classifier.classify(&[*text], go_on).expect("classifies").scores;
+            assert_eq!(&alone[0], scores, "the company of {text:?} changed its scores");
+        }
+    }
 }
 
 #[test]
