@@ -84,13 +84,17 @@ impl Classifier {
 /// Encodes texts and puts around them what the model wants, `limit` tokens at most.
 ///
 /// # Errors
-/// If a text can't be encoded.
+/// If a text can't be encoded, or there is a pair and nothing stands between two texts.
 pub fn frame_texts(
     tokenizer: &Tokenizer,
     framing: &Framing,
     texts: &[TextPair],
     limit: usize,
 ) -> Result<Vec<Framed>> {
+    let pair = texts.iter().position(|(_, second)| second.is_some());
+    if let Some(text) = pair.filter(|_| framing.after.is_empty()) {
+        return Err(EngineError::NothingBetween { text });
+    }
     let firsts: Vec<&str> = texts.iter().map(|(first, _)| *first).collect();
     let seconds: Vec<&str> = texts.iter().filter_map(|(_, second)| *second).collect();
     let firsts = tokenizer.encode_batch(&firsts)?;

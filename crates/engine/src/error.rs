@@ -95,6 +95,17 @@ pub enum EngineError {
         context: usize,
     },
 
+    /// A pair of texts for a model that would see them as one.
+    #[error(
+        "text {} is a pair, and the model's tokenizer puts no token between two texts, so that it would see one\nhint: \
+         start from an encoder, such as a bert, or put both into one text",
+        text + 1
+    )]
+    NothingBetween {
+        /// Its index.
+        text: usize,
+    },
+
     /// A request that can't be carried out.
     #[error("request {request}: {problem}")]
     Request {

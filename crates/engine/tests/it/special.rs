@@ -1,7 +1,7 @@
 //! Which tokens begin and end a text, as the files of a model folder say.
 
-use crate::{bpe, drawn, greedy, one, random};
-use hearth_engine::{Engine, FinishReason, SpecialRules};
+use crate::{bpe, chars, drawn, greedy, one, random};
+use hearth_engine::{Engine, FinishReason, Framing, SpecialRules, frame_texts};
 use hearth_model::hf::SpecialIds;
 use hearth_model::{DecoderConfig, StoredType, save_folder};
 use hearth_tokenizer::Tokenizer;
@@ -106,4 +106,15 @@ fn ends_that_are_no_ids_are_refused() {
         format!("{}: eos_token_id is \"the end\", expected a token id or a list of them", path.display())
     );
     assert!(error.is_input_error());
+}
+
+#[test]
+fn pairs_need_a_token_between_them() {
+    let (nothing, end) =
+        (Framing { before: vec![], after: vec![] }, Framing { before: vec![], after: vec![1] });
+    let texts = [("a", None), ("a", Some("b"))];
+    assert!(frame_texts(&chars(), &nothing, &texts[..1], 8).is_ok());
+    let error = frame_texts(&chars(), &nothing, &texts, 8).expect_err("a pair");
+    assert!(error.to_string().starts_with("text 2 is a pair"), "{error}");
+    assert_eq!(frame_texts(&chars(), &end, &texts, 8).expect("framed")[1].ids.len(), 4);
 }
