@@ -112,7 +112,7 @@ fn ends_that_are_no_ids_are_refused() {
 fn pairs_need_a_token_between_them() {
     let (nothing, end) =
         (Framing { before: vec![], after: vec![] }, Framing { before: vec![], after: vec![1] });
-    let texts = [("a", None), ("a", Some("b"))];
+    let texts = [("a", None), ("a", Some("a"))];
     assert!(frame_texts(&chars(), &nothing, &texts[..1], 8).is_ok());
     let error = frame_texts(&chars(), &nothing, &texts, 8).expect_err("a pair");
     assert!(error.to_string().starts_with("text 2 is a pair"), "{error}");

@@ -228,3 +228,20 @@ fn errors_name_the_operation_and_the_shapes() {
         ]
     );
 }
+
+#[test]
+fn recurrent_layers_have_the_gradients_of_their_definition() {
+    for cell in [nn::Cell::Rnn, nn::Cell::Lstm, nn::Cell::Gru] {
+        let wide = cell.gates() * 3;
+        let operands = [randn(&[7, wide], 1), randn(&[wide, 3], 2), randn(&[wide], 3)];
+        for reverse in [false, true] {
+            check(&operands, |t| nn::recurrent(cell, &t[0], &t[1], &t[2], &[2, 4, 1], reverse));
+        }
+        let [x, weight, bias] = &operands;
+        let together = nn::recurrent(cell, x, weight, bias, &[2, 4, 1], true).unwrap();
+        let alone = nn::recurrent(cell, &x.slice(0, 2..6).unwrap(), weight, bias, &[4], true).unwrap();
+        assert_eq!(together.data()[2 * 3..6 * 3], *alone.data(), "{cell:?}: company changed a sequence");
+        assert!(nn::recurrent(cell, x, weight, bias, &[2, 4], false).is_err());
+        assert!(nn::recurrent(cell, x, weight, &randn(&[wide + 1], 4), &[7], false).is_err());
+    }
+}

@@ -20,6 +20,7 @@ import masked
 import models
 import muon
 import ops
+import recurrent
 
 FOLDER = Path(__file__).parent
 BEGIN, END = "<!-- keys: begin -->\n", "<!-- keys: end -->\n"
@@ -67,6 +68,7 @@ def main() -> None:
     contrastive.write(FOLDER / "contrastive")
     muon.write(FOLDER / "muon.safetensors")
     ops.write(FOLDER / "ops.safetensors")
+    recurrent.write(FOLDER / "recurrent.safetensors")
     update_readme("| file | quantity | rounding noise |\n|---|---|---|\n" + noise)
 
 

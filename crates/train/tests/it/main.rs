@@ -12,3 +12,4 @@ mod masked;
 mod metrics;
 mod pretrain;
 mod pretrain_masked;
+mod recurrent;
