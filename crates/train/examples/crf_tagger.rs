@@ -1,8 +1,11 @@
-//! Trains a tagger on one CoNLL file and tags another: `crf_tagger TRAIN TEST [crf|hmm] [words|characters] [C1 C2 [ITERATIONS]]`.
+//! Trains a tagger on one CoNLL file and tags another: `crf_tagger TRAIN TEST [crf|hmm|cnn|rnn|lstm|gru] [words|characters] [C1 C2 [ITERATIONS]]`.
 //! Prints the tags of TEST, one a line, with an empty line after each sentence; `bench/peers/crf_tagger.py` scores them.
 
 use hearth_train::classical::crf::{CrfSettings, CrfTagger, Template};
 use hearth_train::classical::hmm::HmmTagger;
+use hearth_train::finetune::fit::{Event, Observer};
+use hearth_train::metrics::spans::span_counts;
+use hearth_train::neural::{Answer, Example, Examples, Features, Kind, Trained, fit_network};
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -23,10 +26,63 @@ fn read(path: &str) -> Result<Vec<Sentence>, Box<dyn Error>> {
     sentences.map_err(|line| format!("{path}: no tab in {line:?}").into())
 }
 
+/// A network under a CRF. A tenth of the sentences chooses the epoch.
+fn neural_tagger(
+    kind: Kind,
+    sentences: &[Vec<String>],
+    tags: &[Vec<usize>],
+    names: &[&String],
+) -> Result<Tagger, Box<dyn Error>> {
+    let features = Features::of_sentences(sentences, Template::for_sentences(sentences))?;
+    let whole = sentences.iter().map(|sentence| features.sentence(sentence)).zip(tags);
+    let (heldout, training): (Vec<_>, Vec<_>) = whole.enumerate().partition(|(i, _)| i % 10 == 0);
+    let training: Vec<Example> = training
+        .into_iter()
+        .map(|(_, (tokens, labels))| Example { tokens, labels: labels.clone() })
+        .collect();
+    let (heldout, gold): (Vec<_>, Vec<&Vec<usize>>) = heldout.into_iter().map(|(_, pair)| pair).unzip();
+    let named = |tags: &[usize]| -> Vec<&str> { tags.iter().map(|&tag| names[tag].as_str()).collect() };
+    let gold: Vec<Vec<&str>> = gold.into_iter().map(|tags| named(tags)).collect();
+    let score = |found: &[Vec<usize>]| {
+        let found: Vec<Vec<&str>> = found.iter().map(|tags| named(tags)).collect();
+        span_counts(&gold, &found).micro_average().f1
+    };
+    let examples = Examples {
+        training: &training,
+        heldout: &heldout,
+        score: &score,
+        features: features.len(),
+        labels: names.len(),
+    };
+    let Trained { network, weights, .. } = fit_network(kind, Answer::TagsInARow, &examples, 0, &mut Silent)?;
+    eprintln!("{kind:?}, {} features", features.len());
+    Ok(Box::new(move |sentence| {
+        let tokens = features.sentence(sentence);
+        network.predict(&weights, &[&tokens]).map_or_else(|_| Vec::new(), |mut tags| tags.remove(0))
+    }))
+}
+
+struct Silent;
+
+impl Observer for Silent {
+    fn say(&mut self, _: &str) {}
+    fn event(&mut self, event: &Event) {
+        if let Event::Look { step, metrics, .. } = event {
+            eprintln!("step {step}: {metrics:?}");
+        }
+    }
+    fn stop(&mut self) -> bool {
+        false
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [train, test, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: crf_tagger TRAIN TEST [crf|hmm] [words|characters] [C1 C2 [ITERATIONS]]".into());
+        return Err(
+            "usage: crf_tagger TRAIN TEST [crf|hmm|cnn|rnn|lstm|gru] [words|characters] [C1 C2 [ITERATIONS]]"
+                .into(),
+        );
     };
     let (training, test) = (read(train)?, read(test)?);
     let names: Vec<&String> =
@@ -40,6 +96,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (sentences, tags) = (tokens(&training), tags?);
     let start = Instant::now();
     let tag: Tagger = match rest.first().map(String::as_str) {
+        Some(name @ ("cnn" | "rnn" | "lstm" | "gru")) => {
+            let kind = Kind::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name));
+            neural_tagger(kind.unwrap_or(Kind::Lstm), &sentences, &tags, &names)?
+        }
         Some("hmm") => {
             let tagger = HmmTagger::fit(&sentences, &tags, names.len())?;
             Box::new(move |sentence| tagger.tag(sentence))

@@ -16,6 +16,7 @@ pub mod finetune;
 mod folder;
 pub mod metrics;
 mod network;
+pub mod neural;
 pub mod optimizer;
 pub mod power;
 pub mod prepare;

@@ -36,3 +36,34 @@ pub fn embedding(table: &Tensor, ids: &[u32]) -> Result<Tensor, TensorError> {
         });
     }))
 }
+
+/// The transpose of [`embedding`]: row n of the result [rows, C] is the sum of the rows m of `x` [M, C] with
+/// `places[m] = n`.
+///
+/// # Errors
+/// If `x` isn't of two dimensions and M rows, or a place isn't below `rows`.
+pub fn sum_rows(x: &Tensor, places: &[u32], rows: usize) -> Result<Tensor, TensorError> {
+    let &[count, cols] = x.shape() else {
+        return Err(TensorError::shape("sum_rows", "rows [M, C]", &[x.shape()]));
+    };
+    if count != places.len() {
+        let expected = format!("{count} places, one a row");
+        return Err(TensorError::Shape { op: "sum_rows", expected, got: places.len().to_string() });
+    }
+    if let Some(place) = places.iter().find(|&&place| place as usize >= rows) {
+        return Err(TensorError::range("sum_rows", "place", i64::from(*place), rows));
+    }
+    let mut y = Tensor::zeros(&[rows, cols]);
+    pass("sums of rows", 2 * x.len(), || embedding_backward(places, cols, x.data(), y.data_mut()));
+    let places = places.to_vec();
+    Ok(record(y, &[x], move |dy, grads| {
+        grads.add(
+            0,
+            Tensor::filled(&[count, cols], |dx| {
+                pass("sums of rows, gradient", 2 * dx.len(), || {
+                    embedding_forward(dy.data(), cols, &places, dx);
+                });
+            }),
+        );
+    }))
+}

@@ -10,7 +10,7 @@ mod norm;
 mod recurrent;
 
 pub use attention::{attention, attention_qkv, rope};
-pub use embedding::embedding;
+pub use embedding::{embedding, sum_rows};
 pub use linear::{activation, add_low_rank, linear, linear_half, linear_in_out, swiglu};
 pub use loss::{CrossEntropyOptions, LossOutput, binary_cross_entropy, cross_entropy, linear_cross_entropy};
 pub use norm::{layer_norm, rms_norm};

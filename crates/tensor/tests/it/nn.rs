@@ -245,3 +245,14 @@ fn recurrent_layers_have_the_gradients_of_their_definition() {
         assert!(nn::recurrent(cell, x, weight, &randn(&[wide + 1], 4), &[7], false).is_err());
     }
 }
+
+#[test]
+fn sums_of_rows_have_the_gradients_of_their_definition() {
+    let x = randn(&[4, 3], 1);
+    check(from_ref(&x), |t| nn::sum_rows(&t[0], &[2, 0, 2, 3], 5));
+    let y = nn::sum_rows(&x, &[2, 0, 2, 3], 5).unwrap();
+    let sum: Vec<f32> = (0..3).map(|i| x.data()[i] + x.data()[6 + i]).collect();
+    assert_eq!((&y.data()[6..9], &y.data()[3..6]), (&sum[..], &[0.0; 3][..]));
+    assert!(nn::sum_rows(&x, &[2, 0, 2], 5).is_err());
+    assert!(nn::sum_rows(&x, &[2, 0, 2, 5], 5).is_err());
+}

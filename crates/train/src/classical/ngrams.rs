@@ -170,6 +170,14 @@ fn each_ngram(text: &str, settings: &NgramSettings, mut found: impl FnMut(&str))
     }
 }
 
+/// The words of a text in lower case, and the characters of scripts without spaces, in their order.
+pub(crate) fn words(text: &str) -> Vec<String> {
+    let settings = NgramSettings { words: 1, characters: 1, ..NgramSettings::default() };
+    let mut words = Vec::new();
+    each_ngram(text, &settings, |word| words.push(word.to_owned()));
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

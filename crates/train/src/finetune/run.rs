@@ -67,7 +67,7 @@ pub fn finetune_classify(
             return Err(TrainError::Recipe { place: "--compare".into(), problem });
         }
         observer.say("cheap models on the same examples");
-        cheap = baselines(&training, &heldout, &labels, settings.seed)?;
+        cheap = baselines(&training, &heldout, &labels, settings, observer)?;
     }
     let metric = ClassifyLearner::metric(problem);
     let mut learner = ClassifyLearner::new(&mut network, problem, &train_examples, &held_examples, settings);

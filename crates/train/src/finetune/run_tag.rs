@@ -4,7 +4,7 @@ use crate::classical::crf::{CrfSettings, CrfTagger, Template};
 use crate::classical::hmm::HmmTagger;
 use crate::error::TrainError;
 use crate::finetune::adapt::{Parameters, adapt_task, save_task};
-use crate::finetune::compare::Baseline;
+use crate::finetune::compare::{Baseline, neural_taggers};
 use crate::finetune::fit::{Observer, fit};
 use crate::finetune::folder::{Finished, Outcome, Parts, parts};
 use crate::finetune::report::Wrong;
@@ -63,7 +63,7 @@ pub fn finetune_tag(
     }
     let mut cheap = Vec::new();
     if settings.compare {
-        cheap = taggers(&training, &heldout, &labels, observer)?;
+        cheap = taggers(&training, &heldout, &labels, settings.seed, observer)?;
     }
     let metric = TagLearner::metric(&labels);
     let mut learner =
@@ -135,19 +135,20 @@ fn wrong(examples: &[TagExample], tags: &[Vec<usize>], labels: &[String]) -> Vec
     list
 }
 
-/// A hidden Markov model and a conditional random field on the same sentences.
+/// A hidden Markov model, a conditional random field and networks under one, on the same sentences.
 fn taggers(
     training: &[TagExample],
     heldout: &[TagExample],
     labels: &[String],
+    seed: u64,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Baseline>, TrainError> {
     let sentences: Vec<Vec<String>> = training.iter().map(|e| e.tokens.clone()).collect();
     let place = |tag: &String| labels.binary_search(tag).unwrap_or_default();
     let tags: Vec<Vec<usize>> = training.iter().map(|e| e.tags.iter().map(place).collect()).collect();
     let gold: Vec<Vec<&str>> = heldout.iter().map(|e| e.tags.iter().map(String::as_str).collect()).collect();
-    let score = |name, tag: &dyn Fn(&[String]) -> Vec<usize>, seconds| {
-        let found: Vec<Vec<usize>> = heldout.iter().map(|e| tag(&e.tokens)).collect();
+    let words: Vec<Vec<String>> = heldout.iter().map(|e| e.tokens.clone()).collect();
+    let score = |name, found: &[Vec<usize>], seconds| {
         let names: Vec<Vec<&str>> =
             found.iter().map(|tags| tags.iter().map(|&tag| labels[tag].as_str()).collect()).collect();
         let pairs = || gold.iter().flatten().zip(names.iter().flatten());
@@ -159,7 +160,9 @@ fn taggers(
     observer.say("a hidden Markov model on the same sentences");
     let started = Instant::now();
     let hmm = HmmTagger::fit(&sentences, &tags, labels.len())?;
-    let hmm = score("hidden Markov", &|words| hmm.tag(words), started.elapsed().as_secs_f64());
+    let seconds = started.elapsed().as_secs_f64();
+    let found: Vec<Vec<usize>> = words.iter().map(|words| hmm.tag(words)).collect();
+    let hmm = score("hidden Markov", &found, seconds);
     observer.say("a conditional random field on the same sentences");
     let started = Instant::now();
     let (settings, template) = (CrfSettings::default(), Template::for_sentences(&sentences));
@@ -168,6 +171,10 @@ fn taggers(
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         })?;
-    let crf = score("CRF", &|words| crf.tag(words), started.elapsed().as_secs_f64());
-    Ok(vec![hmm, crf])
+    let seconds = started.elapsed().as_secs_f64();
+    let found: Vec<Vec<usize>> = words.iter().map(|words| crf.tag(words)).collect();
+    let mut all = vec![hmm, score("CRF", &found, seconds)];
+    let training = (&sentences[..], &tags[..]);
+    all.extend(neural_taggers(training, &words, &score, labels.len(), seed, observer)?);
+    Ok(all)
 }

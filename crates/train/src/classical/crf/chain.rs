@@ -4,7 +4,7 @@
 //! them. Forward and backward sums are scaled at each token (Rabiner 1989), so nothing is too small or too large.
 
 /// Scores of steps from tag to tag.
-pub(super) struct Steps {
+pub(crate) struct Steps {
     n_tags: usize,
     /// `[K, K]`: from, to.
     scores: Vec<f64>,
@@ -15,18 +15,18 @@ pub(super) struct Steps {
 
 impl Steps {
     /// From scores `[K, K]`.
-    pub(super) fn new(n_tags: usize, scores: Vec<f64>) -> Self {
+    pub(crate) fn new(n_tags: usize, scores: Vec<f64>) -> Self {
         let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let exponentials = scores.iter().map(|score| (score - largest).exp()).collect();
         Steps { n_tags, scores, exponentials, largest }
     }
 
-    pub(super) fn score(&self, from: usize, to: usize) -> f64 {
+    pub(crate) fn score(&self, from: usize, to: usize) -> f64 {
         self.scores[from * self.n_tags + to]
     }
 
     /// The best tags for token scores `[T, K]`; of equals, the smallest.
-    pub(super) fn viterbi(&self, tokens: &[f64]) -> Vec<usize> {
+    pub(crate) fn viterbi(&self, tokens: &[f64]) -> Vec<usize> {
         let n_tags = self.n_tags;
         let Some(first) = tokens.get(..n_tags) else { return Vec::new() };
         let mut scores = first.to_vec();
@@ -56,7 +56,7 @@ impl Steps {
 
 /// Probabilities of the tags of one sentence; its buffers serve one sentence after another.
 #[derive(Default)]
-pub(super) struct Sums {
+pub(crate) struct Sums {
     /// `[T, K]`: scaled forward sums, then marginals.
     marginals: Vec<f64>,
     backward: Vec<f64>,
@@ -68,7 +68,7 @@ pub(super) struct Sums {
 impl Sums {
     /// Works out the marginals of token scores `[T, K]`, `T > 0`, and adds the expected number of each step to
     /// `expected_steps` `[K, K]`. Returns `log Z`, the logarithm of the sum of all taggings' exponentials.
-    pub(super) fn run(&mut self, steps: &Steps, tokens: &[f64], expected_steps: &mut [f64]) -> f64 {
+    pub(crate) fn run(&mut self, steps: &Steps, tokens: &[f64], expected_steps: &mut [f64]) -> f64 {
         let n_tags = steps.n_tags;
         let length = tokens.len() / n_tags;
         let mut log_z = steps.largest * (length - 1) as f64;
@@ -127,7 +127,7 @@ impl Sums {
     }
 
     /// `[T, K]`: the probability of each tag for each token.
-    pub(super) fn marginals(&self) -> &[f64] {
+    pub(crate) fn marginals(&self) -> &[f64] {
         &self.marginals
     }
 }

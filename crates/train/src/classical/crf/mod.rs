@@ -4,7 +4,7 @@
 //! strings, and each pair of an attribute and a tag that occurs in training has a weight, as has each pair of tags.
 //! Training minimises `-Σ log p(y | x) + c1 Σ|w| + c2 Σw²` by L-BFGS, as CRFsuite does, to the same optimum.
 
-mod chain;
+pub(crate) mod chain;
 mod template;
 mod train;
 
