@@ -24,6 +24,7 @@ mod packing;
 mod record;
 mod shard;
 mod shuffle;
+pub mod tagging;
 mod text;
 
 pub use batch::{Batch, BatchMode, BatchOptions, BatchState, Batches, EvalWindows};

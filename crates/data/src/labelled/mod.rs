@@ -25,7 +25,7 @@ pub use classify::{ClassifyExample, Kind, Label, read_classify};
 pub use pairs::{PairExample, read_pairs};
 pub use qa::{Answer, QaExample, read_qa, read_questions};
 pub use table::{Row, Table, read_table};
-pub use tag::{TagExample, TagScheme, read_tag};
+pub use tag::{TagExample, read_tag};
 pub use texts::{TextExample, read_texts};
 
 use crate::error::{DataError, Result};

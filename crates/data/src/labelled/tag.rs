@@ -1,14 +1,11 @@
 //! Sentences with a tag for each token: CoNLL files, and tables of tokens and tags.
 
 mod conll;
-mod scheme;
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-
-pub use scheme::TagScheme;
 
 use super::columns::{Chosen, Role, check_roles, choose, missing, no_cell};
 use super::table::{Row, TABLE_TYPES};
@@ -16,6 +13,7 @@ use super::{BadRow, Collected, Example, Loaded, Place, ReadOptions, bad_row, rea
 use crate::corpus::extension;
 use crate::error::Result;
 use crate::record::kind_of;
+use crate::tagging::Scheme;
 use crate::text::TextReader;
 
 const TOKENS: Role = Role { name: "tokens", names: &["tokens", "words", "token", "word", "form", "字"] };
@@ -93,10 +91,12 @@ pub fn read_tag(paths: &[PathBuf], options: &ReadOptions) -> Result<Loaded<TagEx
         } else {
             conll::read(&file, &TextReader::open(&file)?.rest()?, options)?
         };
-        let scheme = TagScheme::of(sentences.iter().flat_map(|sentence| &sentence.tags));
+        let scheme =
+            Scheme::of_prefixes(sentences.iter().flat_map(|sentence| &sentence.tags).map(String::as_str));
         let examples = sentences.into_iter().map(|sentence| check(sentence, scheme, &file, index));
         collected.used_columns(columns);
-        collected.add(format!("{form}, {scheme}"), bad, examples);
+        let spelling = scheme.map_or_else(|| "plain tags".to_string(), |scheme| scheme.to_string());
+        collected.add(format!("{form}, {spelling}"), bad, examples);
     }
     collected.finish(options)
 }
@@ -168,9 +168,16 @@ fn list(cells: &Map<String, Value>, column: &str) -> Result<Vec<String>, String>
     values.iter().enumerate().map(text).collect()
 }
 
-fn check(sentence: Sentence, scheme: TagScheme, file: &Path, index: usize) -> Result<TagExample, BadRow> {
-    for (token, tag) in sentence.tags.iter().enumerate() {
-        scheme.check(tag).map_err(|problem| bad_row(file, sentence.line_of(token), problem))?;
+fn check(
+    sentence: Sentence,
+    scheme: Option<Scheme>,
+    file: &Path,
+    index: usize,
+) -> Result<TagExample, BadRow> {
+    if let Some(scheme) = scheme {
+        for (token, tag) in sentence.tags.iter().enumerate() {
+            scheme.check(tag).map_err(|problem| bad_row(file, sentence.line_of(token), problem))?;
+        }
     }
     let place = Place { file: index, line: sentence.line_of(0) };
     Ok(TagExample { tokens: sentence.tokens, tags: sentence.tags, place })

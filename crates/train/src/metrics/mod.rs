@@ -3,8 +3,8 @@
 //! Plain functions over slices of gold and predicted values, without tensors or models, each equal to the
 //! script that the field reports with: scikit-learn for [`classification`], SciPy for [`regression`],
 //! seqeval for [`spans`], SQuAD's and CMRC 2018's scripts for [`answers`], trec_eval for [`ranking`].
-//! [`calibration`] says whether probabilities can be believed, [`bootstrap`] how far any of these numbers
-//! can be trusted, and [`scheme`] how tags spell spans.
+//! [`calibration`] says whether probabilities can be believed, and [`bootstrap`] how far any of these numbers
+//! can be trusted.
 //!
 //! Scores lie in 0–1 (correlations in −1–1), never in percent. Where a script divides by zero and warns,
 //! the score here is 0, as the script's is.
@@ -15,7 +15,6 @@ pub mod calibration;
 pub mod classification;
 pub mod ranking;
 pub mod regression;
-pub mod scheme;
 pub mod spans;
 mod words;
 

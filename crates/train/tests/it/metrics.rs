@@ -2,6 +2,7 @@
 
 mod properties;
 
+use hearth_data::tagging::{Scheme, Span, spans, strict_spans};
 use hearth_train::metrics::PrecisionRecall;
 use hearth_train::metrics::answers::{AnswerScore, cmrc, squad_v1, squad_v2};
 use hearth_train::metrics::bootstrap::quantile;
@@ -9,8 +10,7 @@ use hearth_train::metrics::calibration::{BINS, calibration};
 use hearth_train::metrics::classification::{classification, multi_label};
 use hearth_train::metrics::ranking::{Relevant, average_precision, ndcg, recall, reciprocal_rank};
 use hearth_train::metrics::regression::regression;
-use hearth_train::metrics::scheme::Scheme;
-use hearth_train::metrics::spans::{Span, span_counts, spans, strict_span_counts, strict_spans};
+use hearth_train::metrics::spans::{span_counts, strict_span_counts};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;

@@ -1,13 +1,13 @@
 //! What must hold of the metrics on any input.
 
+use hearth_data::tagging::{Scheme, Span, strict_spans};
 use hearth_train::metrics::answers::{cmrc, squad_v1, squad_v2};
 use hearth_train::metrics::bootstrap::{Bootstrap, mean};
 use hearth_train::metrics::calibration::{BINS, calibration, top_class};
 use hearth_train::metrics::classification::{classification, multi_label};
 use hearth_train::metrics::ranking::{Relevant, ndcg, rank_of};
 use hearth_train::metrics::regression::{pearson, spearman};
-use hearth_train::metrics::scheme::Scheme;
-use hearth_train::metrics::spans::{Span, span_counts, strict_spans};
+use hearth_train::metrics::spans::span_counts;
 use proptest::prelude::*;
 
 /// Lengths and types of spans and of the gaps before them, as spans in order.

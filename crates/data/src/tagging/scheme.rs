@@ -107,7 +107,7 @@ impl Scheme {
         }
     }
 
-    /// The spans of one sequence of tags of this scheme, read leniently (see [`super::spans::spans`]).
+    /// The spans of one sequence of tags of this scheme, read leniently (see [`super::spans()`]).
     pub fn spans<'a>(self, tags: &[&'a str]) -> Vec<Span<'a>> {
         spans_of_parts(tags.iter().map(|tag| {
             let (letter, kind) = split_tag(tag);
@@ -196,6 +196,43 @@ impl Scheme {
         found
     }
 
+    /// The scheme of the tags of a file, by the prefixes among them; `None` for plain tags, a tag of its own for each
+    /// token, such as a part of speech. One type with an `I` but never a `B` is enough for [`Self::Iob1`] where there
+    /// is no other prefix.
+    ///
+    /// It asks what a file means to be in, so that [`Self::check`] can name the tags that are mistakes;
+    /// [`Self::detect`] asks which scheme is broken least.
+    pub fn of_prefixes<'a>(tags: impl IntoIterator<Item = &'a str>) -> Option<Scheme> {
+        let mut seen = [false; 256];
+        for tag in tags {
+            if let [letter, b'-', _, ..] = tag.as_bytes() {
+                seen[usize::from(*letter)] = true;
+            }
+        }
+        let any = |letters: &[u8]| letters.iter().any(|&letter| seen[usize::from(letter)]);
+        match () {
+            () if any(b"M") && !any(b"I") => Some(Scheme::Bmes),
+            () if any(b"ES") => Some(Scheme::Bioes),
+            () if any(b"LU") => Some(Scheme::Bilou),
+            () if any(b"B") => Some(Scheme::Bio),
+            () if any(b"I") => Some(Scheme::Iob1),
+            () => None,
+        }
+    }
+
+    /// Whether `tag` is `O` or a letter of this scheme before a type.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn check(self, tag: &str) -> Result<(), String> {
+        if tag == "O" || (tag.contains('-') && self.parse(tag).is_some()) {
+            return Ok(());
+        }
+        let prefixes: Vec<String> = self.letters().iter().map(|(letter, _)| format!("{letter}-")).collect();
+        let prefixes = prefixes.join(" ");
+        Err(format!("unknown prefix in tag {tag:?}: expected O, or {prefixes} before a type, as in {self}"))
+    }
+
     /// The scheme that most of the tags of all sequences are in: the one that the fewest of them break,
     /// the first of [`Scheme::ALL`] where several are equal.
     ///
@@ -217,6 +254,34 @@ impl Position {
             Position::Inside => 'I',
             Position::End => 'E',
             Position::Single => 'S',
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemes_by_their_prefixes() {
+        let check = |tags: &[&str], expected| {
+            assert_eq!(Scheme::of_prefixes(tags.iter().copied()), expected, "{tags:?}");
+        };
+        check(&["B-X", "I-X", "O"], Some(Scheme::Bio));
+        check(&["I-X", "O"], Some(Scheme::Iob1));
+        check(&["B-X", "E-X", "O"], Some(Scheme::Bioes));
+        check(&["U-X", "O"], Some(Scheme::Bilou));
+        check(&["B-X", "M-X", "E-X"], Some(Scheme::Bmes));
+        check(&["NN", "-LRB-", "PRP$"], None);
+        check(&[], None);
+    }
+
+    #[test]
+    fn tags_outside_of_the_scheme() {
+        let problem = Scheme::Bio.check("X-PER").unwrap_err();
+        assert_eq!(problem, "unknown prefix in tag \"X-PER\": expected O, or B- I- before a type, as in BIO");
+        for tag in ["B-", "PER", "", "B", "E-PER", "b-PER"] {
+            assert!(Scheme::Bio.check(tag).is_err(), "{tag}");
         }
     }
 }
