@@ -25,7 +25,7 @@ pub struct TaskRunner {
 
 #[derive(Debug)]
 enum Body {
-    Encoder(EncoderRunner),
+    Encoder(Box<EncoderRunner>),
     Decoder(Box<Runner>),
 }
 
@@ -81,7 +81,7 @@ impl TaskRunner {
                     (Some(dense), _) => Some(Summary::Mean(Packed::new(dense, weights))),
                     (None, pooler) => pooler.map(|layer| Summary::First(Packed::new(layer, weights))),
                 };
-                (Body::Encoder(EncoderRunner::new(encoder.clone(), weights, None)?), summary)
+                (Body::Encoder(Box::new(EncoderRunner::new(encoder.clone(), weights, None)?)), summary)
             }
             Backbone::Decoder(decoder) => {
                 let runner = Runner::new(decoder.decoder().clone(), weights)?;
