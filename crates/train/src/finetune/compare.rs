@@ -92,6 +92,9 @@ pub fn baselines(
     Ok(all)
 }
 
+/// Names a baseline's tags of the held-out sentences, and the seconds that it took to train, and judges them.
+type Judge<'a> = dyn Fn(&'static str, &[Vec<usize>], f64) -> Baseline + 'a;
+
 /// Networks under a conditional random field on tagged sentences; `score` judges the tags of `heldout`.
 ///
 /// # Errors
@@ -99,7 +102,7 @@ pub fn baselines(
 pub(crate) fn neural_taggers(
     training: (&[Vec<String>], &[Vec<usize>]),
     heldout: &[Vec<String>],
-    score: &dyn Fn(&'static str, &[Vec<usize>], f64) -> Baseline,
+    score: &Judge<'_>,
     labels: usize,
     seed: u64,
     observer: &mut dyn Observer,
