@@ -125,7 +125,7 @@ impl Engine {
             if on_step(length).is_break() {
                 return Err(EngineError::Interrupted);
             }
-            beams = grown(beams, &next);
+            beams = grown(&beams, &next);
             logits = self.take_in(&mut beams)?;
             timings.generated_tokens += beams.len();
             timings.generate_seconds += step.elapsed().as_secs_f64();
@@ -224,25 +224,12 @@ impl Candidate {
     }
 }
 
-/// The hypotheses that the next step goes on from. What several of them begin with is copied, but for the
-/// last of them, which takes it over.
-fn grown(beams: Vec<Beam>, next: &[Candidate]) -> Vec<Beam> {
-    let tokens: Vec<Vec<u32>> = next.iter().map(|candidate| candidate.tokens(&beams)).collect();
-    let heirs = |beam: usize, next: &[Candidate]| next.iter().any(|candidate| candidate.beam == beam);
-    // Those that nothing goes on from are dropped before others are copied.
-    let mut sequences: Vec<Option<Sequence>> = beams
-        .into_iter()
-        .enumerate()
-        .map(|(i, beam)| Some(beam.sequence).filter(|_| heirs(i, next)))
-        .collect();
-    let children = next.iter().zip(tokens).enumerate().map(|(i, (candidate, tokens))| {
-        let sequence = &mut sequences[candidate.beam];
-        let sequence = match heirs(candidate.beam, &next[i + 1..]) {
-            true => sequence.as_ref().map(Sequence::fork),
-            false => sequence.take(),
-        };
-        let sequence = sequence.expect("it is taken by the last one that goes on from it");
-        Beam { sequence, tokens, logprob: candidate.logprob }
-    });
-    children.collect()
+/// The hypotheses that the next step goes on from; they share the pages of what they begin with.
+fn grown(beams: &[Beam], next: &[Candidate]) -> Vec<Beam> {
+    let child = |candidate: &Candidate| Beam {
+        sequence: beams[candidate.beam].sequence.clone(),
+        tokens: candidate.tokens(beams),
+        logprob: candidate.logprob,
+    };
+    next.iter().map(child).collect()
 }

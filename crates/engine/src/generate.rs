@@ -296,7 +296,7 @@ impl Engine {
             context_shift: request.context_shift,
             entries: self.tokenizer.vocab_size(),
         };
-        let mut sequences: Vec<Sequence> = (1..request.n).map(|_| first.fork()).collect();
+        let mut sequences: Vec<Sequence> = (1..request.n).map(|_| first.clone()).collect();
         sequences.insert(0, first);
         let mut broken_off = false;
         let begin = |(index_in, (sequence, drafting)): (usize, (Sequence, Drafting))| {

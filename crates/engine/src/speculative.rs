@@ -122,7 +122,7 @@ impl Engine {
             } else {
                 draft.runner.sequence(capacity)?
             };
-            all[1..].iter_mut().for_each(|one| one.sequence = Some(first.fork()));
+            all[1..].iter_mut().for_each(|one| one.sequence = Some(first.clone()));
             all[0].sequence = Some(first);
         }
         Ok(all)

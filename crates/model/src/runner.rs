@@ -10,20 +10,22 @@ use crate::plan::{Op, Plan, Slot};
 use crate::source::Source;
 use hearth_kernel::Buffer;
 use hearth_kernel::attention::{
-    AttentionShape, CacheType, CachedQuery, KvCache, Span, attention_cached, attention_cached_each,
+    AttentionShape, CacheType, CachedQuery, KvCache, KvPages, Span, attention_cached, attention_cached_each,
 };
 use hearth_kernel::rope::{RopeTable, rope};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Most rows (tokens) in one pass; a longer prompt goes in parts.
 pub const MAX_ROWS: usize = 256;
 
 /// The keys and values of one sequence, and how far it has got.
-#[derive(Debug)]
+///
+/// A clone shares the pages that both begin with, to continue one prompt in several ways.
+#[derive(Clone, Debug)]
 pub struct Sequence {
-    /// One a block.
-    caches: Vec<KvCache>,
+    cache: KvCache,
     capacity: usize,
     len: usize,
 }
@@ -47,23 +49,7 @@ impl Sequence {
     /// Forgets all but the first `len` tokens.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
-    }
-
-    /// Makes room for `capacity` tokens in all.
-    fn grow(&mut self, capacity: usize) {
-        if capacity > self.capacity {
-            let larger = |cache: &KvCache| cache.with_capacity(self.len, capacity);
-            self.caches = self.caches.iter().map(larger).collect();
-            self.capacity = capacity;
-        }
-    }
-
-    /// A copy, to continue one prompt in several ways.
-    pub fn fork(&self) -> Sequence {
-        Sequence {
-            caches: self.caches.iter().map(|cache| cache.with_capacity(self.len, self.capacity)).collect(),
-            ..*self
-        }
+        self.cache.truncate(self.len);
     }
 }
 
@@ -100,7 +86,7 @@ pub struct Runner {
     lse: Buffer<f32>,
     chosen: Buffer<f32>,
     logits: Buffer<f32>,
-    cache_type: CacheType,
+    pages: Arc<KvPages>,
     /// For blocks that see everything, and for those with a sliding window; as long as the longest sequence.
     rope: Option<[RopeTable; 2]>,
 }
@@ -115,7 +101,7 @@ impl Runner {
         let cache_type = if layers.single_precision { CacheType::F32 } else { CacheType::F16 };
         Ok(Runner {
             layers,
-            cache_type,
+            pages: pages_of(decoder.config(), cache_type),
             rows: 0,
             lse: Buffer::scratch(MAX_ROWS * config.n_heads.max(1)),
             chosen: Buffer::scratch(0),
@@ -134,21 +120,24 @@ impl Runner {
     /// What sequences made from now on keep keys and values in. Unless this is called: half precision, or
     /// single if the file has weights in single precision.
     pub fn set_cache_type(&mut self, cache_type: CacheType) {
-        self.cache_type = cache_type;
+        self.pages = pages_of(self.decoder.config(), cache_type);
+    }
+
+    /// The pages of keys and values that sequences hold.
+    pub fn pages(&self) -> &KvPages {
+        &self.pages
     }
 
     /// An empty sequence with room for `capacity` tokens, at most the model's positions.
     pub fn sequence(&mut self, capacity: usize) -> Result<Sequence, ModelError> {
         self.prepare(capacity)?;
-        let config = self.decoder.config();
-        let cache = |_| KvCache::new(self.cache_type, capacity, config.n_kv_heads, config.head_dim);
-        Ok(Sequence { caches: (0..config.n_layers).map(cache).collect(), capacity, len: 0 })
+        Ok(Sequence { cache: KvCache::new(&self.pages), capacity, len: 0 })
     }
 
     /// Makes room for `capacity` tokens in a sequence that may have less, at most the model's positions.
     pub fn reserve(&mut self, sequence: &mut Sequence, capacity: usize) -> Result<(), ModelError> {
         self.prepare(capacity)?;
-        sequence.grow(capacity);
+        sequence.capacity = sequence.capacity.max(capacity);
         Ok(())
     }
 
@@ -174,6 +163,10 @@ impl Runner {
     /// V values each, in the order of `feeds` and their tokens. At most [`MAX_ROWS`] tokens in all.
     pub fn run(&mut self, feeds: &mut [Feed]) -> Result<&[f32], ModelError> {
         let rows = Rows::gather(&self.decoder, feeds)?;
+        for feed in feeds.iter_mut() {
+            let len = feed.sequence.len;
+            feed.sequence.cache.open(len..len + feed.tokens.len());
+        }
         let ops = std::mem::take(&mut self.plan.ops);
         let mut next = 0;
         while next < ops.len() {
@@ -279,11 +272,11 @@ impl Runner {
             let (mut singles, mut out) = (Vec::with_capacity(feeds.len()), out);
             for (feed, range) in feeds.iter_mut().zip(&rows.ranges) {
                 let (count, len) = (range.len(), feed.sequence.len);
-                let cache = &mut feed.sequence.caches[layer];
+                let cache = &mut feed.sequence.cache;
                 let rows_of = |(slot, offset, stride): (Slot, usize, usize)| {
                     &layers.buffers[slot][range.start * stride + offset..]
                 };
-                cache.put(len, count, [rows_of(qkv[1]), rows_of(qkv[2])], qkv[1].2);
+                cache.put(layer, len, count, [rows_of(qkv[1]), rows_of(qkv[2])], qkv[1].2);
                 let (cache, q) = (&*cache, rows_of(qkv[0]));
                 let (of_feed, rest) = out.split_at_mut(count * heads * dim);
                 out = rest;
@@ -293,11 +286,15 @@ impl Runner {
                 }
                 let shape = AttentionShape { q_len: count, kv_len: len + count, ..shape };
                 let spans: Vec<Span> = (len..len + count).map(span).collect();
-                attention_cached(&shape, &spans, q, cache, of_feed, &mut lse[..heads * count]);
+                attention_cached(&shape, &spans, q, (cache, layer), of_feed, &mut lse[..heads * count]);
             }
-            attention_cached_each(&shape, &mut singles);
+            attention_cached_each(&shape, layer, &mut singles);
         });
     }
+}
+
+fn pages_of(config: &DecoderConfig, kind: CacheType) -> Arc<KvPages> {
+    KvPages::new(kind, config.n_layers, config.n_kv_heads, config.head_dim)
 }
 
 /// Angles for `positions` positions: with the base of blocks that see everything, and of those with a window.

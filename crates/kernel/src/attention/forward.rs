@@ -34,8 +34,8 @@ pub fn attention_forward(
 pub(super) enum Keys<'a> {
     /// As projections left them.
     Rows { k: &'a [f32], v: &'a [f32] },
-    /// Packed.
-    Cache(&'a KvCache),
+    /// Packed, and which block's.
+    Cache(&'a KvCache, usize),
 }
 
 pub(super) struct Forward<'a> {
@@ -83,22 +83,30 @@ impl<'a> Forward<'a> {
         // Tiles lie at multiples of TILE_K whatever the span.
         let base = seen.start / TILE_K * TILE_K;
         let keys = seen.end.saturating_sub(base);
-        let sizes = match self.keys {
-            Keys::Cache(cache) => cache.memory(keys),
-            Keys::Rows { .. } => [PackedTile::len(dim, keys), PackedTile::len(keys, dim)],
+        let tiles = keys.div_ceil(TILE_K);
+        let size = match self.keys {
+            Keys::Cache(cache, _) => tiles * cache.memory(),
+            Keys::Rows { .. } => PackedTile::len(dim, keys) + PackedTile::len(keys, dim),
         };
-        let mut memory = Buffer::scratch(sizes[0] + sizes[1]);
-        let (for_keys, for_values) = memory.split_at_mut(sizes[0]);
-        let (k, v) = match self.keys {
-            Keys::Cache(cache) => cache.head(kv_head, base..base + keys, [for_keys, for_values]),
+        let mut memory = Buffer::scratch(size);
+        let tiles: Vec<[PackedTile; 2]> = match self.keys {
+            Keys::Cache(cache, layer) => {
+                cache.tiles(layer, kv_head, base..base + keys, &mut memory).collect()
+            }
             Keys::Rows { k, v } => {
                 let rows = |x, stride: usize| -> Mat {
                     let data: &[f32] = x;
                     let start = (batch * shape.kv_len + base) * stride + kv_head * dim;
                     Mat::strided(data.get(start..).unwrap_or_default(), keys, dim, stride, 1)
                 };
+                let (for_keys, for_values) = memory.split_at_mut(PackedTile::len(dim, keys));
                 let k = PackedTile::pack(rows(k, shape.k_stride).t(), for_keys);
-                (k, PackedTile::pack(rows(v, shape.v_stride), for_values))
+                let v = PackedTile::pack(rows(v, shape.v_stride), for_values);
+                let part = |first| {
+                    let n = TILE_K.min(keys - first);
+                    [k.columns(first, n), v.rows(first, n)]
+                };
+                (0..keys).step_by(TILE_K).map(part).collect()
             }
         };
         let mut state = Online::new(dim);
@@ -113,7 +121,8 @@ impl<'a> Forward<'a> {
                 state.reset();
                 for first in (seen.start / TILE_K * TILE_K..seen.end).step_by(TILE_K) {
                     let n = seen_of(spans, first, TILE_K.min(shape.kv_len - first));
-                    let (k, v) = (k.columns(first - base, n), v.rows(first - base, n));
+                    let [k, v] = tiles[(first - base) / TILE_K];
+                    let (k, v) = (k.columns(0, n), v.rows(0, n));
                     state.absorb(q, k, v, spans, first, shape.scale);
                 }
                 for row in 0..count {

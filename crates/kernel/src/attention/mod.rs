@@ -15,7 +15,7 @@ mod segments;
 mod store;
 
 pub use backward::{attention_backward, attention_backward_fused};
-pub use cache::{CachedQuery, KvCache, attention_cached, attention_cached_each};
+pub use cache::{CachedQuery, KvCache, KvPages, PAGE, attention_cached, attention_cached_each};
 pub use forward::attention_forward;
 pub use segments::attention_segments;
 pub use store::CacheType;

@@ -1,7 +1,7 @@
 //! What the panels of a cache are kept in: single or half precision, or bytes with a scale.
 
 use crate::arch::{LANES, simd_fn};
-use crate::buffer::{Buffer, Element};
+use crate::buffer::Buffer;
 use crate::convert::{narrow_f16, widen_f16};
 use crate::gemm::PackedTile;
 use half::f16;
@@ -35,18 +35,26 @@ impl CacheType {
             CacheType::Q8_0 => "q8_0",
         }
     }
+
+    /// Bytes of so many values, in whole blocks.
+    pub(super) fn bytes_of(self, values: usize) -> usize {
+        match self {
+            CacheType::F32 => 4 * values,
+            CacheType::F16 => 2 * values,
+            CacheType::Q8_0 => values + 2 * values.div_ceil(BLOCK),
+        }
+    }
 }
 
 /// A matrix for each head, in panels: [heads, columns / 16, rows, 16].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Panels {
-    heads: usize,
     rows: usize,
     cols: usize,
     values: Values,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Values {
     Single(Buffer<f32>),
     Half(Buffer<f16>),
@@ -74,7 +82,7 @@ impl Panels {
                 along,
             },
         };
-        Panels { heads, rows, cols, values }
+        Panels { rows, cols, values }
     }
 
     fn panels(&self) -> usize {
@@ -137,11 +145,6 @@ impl Panels {
         }
     }
 
-    /// Values of memory that [`tile`](Self::tile) needs for so many rows and columns.
-    pub(super) fn memory(&self, rows: usize, cols: usize) -> usize {
-        if matches!(self.values, Values::Single(_)) { 0 } else { PackedTile::len(rows, cols) }
-    }
-
     /// A part of a head's matrix in single precision; the columns begin with a panel.
     pub(super) fn tile<'a>(
         &'a self,
@@ -176,25 +179,6 @@ impl Panels {
         }
         PackedTile::of_panels(memory, rows.len(), cols.len())
     }
-
-    /// A copy of the first `rows` and `cols` with room for `to_rows` and `to_cols`.
-    pub(super) fn resized(&self, [rows, cols]: [usize; 2], [to_rows, to_cols]: [usize; 2]) -> Self {
-        let shape = |rows: usize, cols: usize| [cols.div_ceil(PANEL), rows, PANEL];
-        let sizes = |shape: fn(usize, usize, Along) -> [usize; 3], along: Along| {
-            [shape(self.rows, self.cols, along), shape(to_rows, to_cols, along), shape(rows, cols, along)]
-        };
-        let plain = [shape(self.rows, self.cols), shape(to_rows, to_cols), shape(rows, cols)];
-        let values = match &self.values {
-            Values::Single(values) => Values::Single(resized(values, self.heads, plain)),
-            Values::Half(values) => Values::Half(resized(values, self.heads, plain)),
-            Values::Quantized { codes, scales, along } => Values::Quantized {
-                codes: resized(codes, self.heads, plain),
-                scales: resized(scales, self.heads, sizes(scales_shape, *along)),
-                along: *along,
-            },
-        };
-        Panels { heads: self.heads, rows: to_rows, cols: to_cols, values }
-    }
 }
 
 /// Scales of a head: how many panels (or pairs of them), rows and lanes.
@@ -203,20 +187,6 @@ fn scales_shape(rows: usize, cols: usize, along: Along) -> [usize; 3] {
         Along::Column => [cols.div_ceil(PANEL), rows.div_ceil(BLOCK), PANEL],
         Along::Row => [cols.div_ceil(BLOCK), rows, 1],
     }
-}
-
-/// Copies the part `kept` of each head from one shape [panels, rows, lanes] into another.
-fn resized<T: Element>(values: &[T], heads: usize, [from, to, kept]: [[usize; 3]; 3]) -> Buffer<T> {
-    let size = |shape: [usize; 3]| shape.iter().product::<usize>();
-    let mut larger = Buffer::scratch(heads * size(to));
-    let run = kept[1] * kept[2];
-    for head in 0..heads {
-        for panel in 0..kept[0] {
-            let at = |shape: [usize; 3]| head * size(shape) + panel * shape[1] * shape[2];
-            larger[at(to)..at(to) + run].copy_from_slice(&values[at(from)..at(from) + run]);
-        }
-    }
-    larger
 }
 
 /// Up to 32 values as bytes, as GGUF's Q8_0 has them: the largest becomes ±127.

@@ -194,13 +194,22 @@ fn a_cache_attends_to_what_it_keeps() {
             for isa in Isa::available() {
                 with_isa(isa, || {
                     let (want, _) = forward(&shape, &spans, &q, &kept(kind, &k, dim), &kept(kind, &v, dim));
-                    let mut cache = KvCache::new(kind, before, kv_heads, dim);
+                    let pages = KvPages::new(kind, 2, kv_heads, dim);
+                    let mut beginning = KvCache::new(&pages);
                     let stride = kv_heads * dim;
-                    cache.put(0, before, [&k, &v], stride);
-                    let mut cache = cache.with_capacity(before, before + q_len);
-                    cache.put(before, q_len, [&k[before * stride..], &v[before * stride..]], stride);
+                    beginning.open(0..before);
+                    beginning.put(1, 0, before, [&k, &v], stride);
+                    // Two caches with one beginning; what is in the other must not be seen here.
+                    let mut cache = beginning.clone();
+                    for cache in [&mut cache, &mut beginning] {
+                        cache.open(before..before + q_len);
+                        cache.put(1, before, q_len, [&k[before * stride..], &v[before * stride..]], stride);
+                        cache.put(0, before, q_len, [&v, &k], stride);
+                    }
+                    beginning.put(1, before, q_len, [&q, &q], 0);
+                    assert_eq!(pages.alive(), 3, "the first page is shared");
                     let (mut got, mut lse) = (vec![9.0; want.len()], vec![9.0; q_len * heads]);
-                    attention_cached(&shape, &spans, &q, &cache, &mut got, &mut lse);
+                    attention_cached(&shape, &spans, &q, (&cache, 1), &mut got, &mut lse);
                     assert_eq!(got, want, "{kind:?} {isa:?}, heads of {dim}");
                     // The last two queries, each alone.
                     let row = heads * dim;
@@ -211,7 +220,7 @@ fn a_cache_attends_to_what_it_keeps() {
                         q: &q[i * row..][..row],
                         out: rows.next().expect("two rows"),
                     });
-                    attention_cached_each(&shape, &mut queries);
+                    attention_cached_each(&shape, 1, &mut queries);
                     assert_eq!(got[..2 * row], want[(q_len - 2) * row..], "{kind:?} {isa:?} alone, {dim}");
                 });
             }

@@ -165,7 +165,7 @@ fn narrower_caches_change_little_and_no_row_by_its_company() {
             same_bits(&format!("{name} beside others"), &fed_in_company(&mut runner, &tokens), &whole);
             let mut first = runner.sequence(40).expect("fits");
             runner.prefill(&mut first, &tokens[..40]).expect("runs");
-            let mut fork = first.fork();
+            let mut fork = first.clone();
             runner.reserve(&mut fork, 75).expect("fits");
             let last = runner.prefill(&mut fork, &tokens[40..]).expect("runs");
             same_bits(&format!("{name} in a fork"), last, &whole[74 * V..]);
@@ -200,7 +200,7 @@ fn a_fork_and_a_truncated_sequence_go_on_as_the_whole_does() {
 
     let mut first = runner.sequence(64).expect("fits");
     runner.prefill(&mut first, &prompt).expect("runs");
-    let mut fork = first.fork();
+    let mut fork = first.clone();
     runner.prefill(&mut first, &tokens(9, 9)).expect("runs");
     same_bits("fork", runner.prefill(&mut fork, &end).expect("runs"), expect);
     first.truncate(prompt.len());
