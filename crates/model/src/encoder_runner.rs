@@ -99,7 +99,7 @@ impl EncoderRunner {
         let mut shape = AttentionShape::contiguous(1, n, n, heads, kv_heads, config.head_dim());
         shape.scale = config.attention_scale();
         let (width, kv_width) = (config.hidden_size, kv_heads * config.head_dim());
-        let ids = Ids { tokens: &tokens, positions: &positions, types };
+        let ids = Ids { tokens: &tokens, positions: &positions, types, adapted: &[] };
         let ops = &self.plan.ops;
         let mut next = 0;
         while next < ops.len() {

@@ -5,6 +5,7 @@ use crate::error::ModelError;
 use crate::executor::{Linear, Norm, ParamId};
 use crate::plan::{Op, Plan, Slot};
 use crate::source::{Rows as FileRows, Source, Stored};
+use crate::updates::{Adapted, add_updates};
 use hearth_kernel::Buffer;
 use hearth_kernel::activation::{activation_forward, gated_forward};
 use hearth_kernel::embedding::embedding_forward;
@@ -36,6 +37,8 @@ pub(crate) struct Ids<'a> {
     pub(crate) positions: &'a [u32],
     /// Of encoders alone.
     pub(crate) types: &'a [u32],
+    /// Rows with an adapter.
+    pub(crate) adapted: &'a [Adapted],
 }
 
 /// A vector, or a table that rows are looked up in.
@@ -204,8 +207,8 @@ impl Layers {
         self.watched.take().unwrap_or_default().into_iter().map(mean).collect()
     }
 
-    /// An output head over rows `x` that aren't in a buffer of the plan.
-    pub(crate) fn head(&mut self, head: &Linear, x: &[f32], out: &mut [f32]) {
+    /// An output head over rows `x` that aren't in a buffer of the plan; `adapted` counts these rows.
+    pub(crate) fn head(&mut self, head: &Linear, x: &[f32], out: &mut [f32], adapted: &[Adapted]) {
         let (c, v) = (head.inputs, head.outputs);
         let bias = head.bias.map(|b| self.tables[&b.0].values());
         watch(&mut self.watched, head.weight, x, c);
@@ -221,6 +224,7 @@ impl Layers {
                 quant_linears(&self.quantized, &mut [QuantLinear { weight, bias, y: out }]);
             }
         }
+        add_updates(adapted, head.weight, (x, c), (out, v));
     }
 
     /// Runs the operation that `ops` begins with, or the linear layers if they are several of the same rows;
@@ -245,7 +249,7 @@ impl Layers {
             }
             Op::Linear { .. } => {
                 let layers = linears_together(ops);
-                self.linears(&ops[..layers], n);
+                self.linears(&ops[..layers], n, ids.adapted);
                 return layers;
             }
             Op::Norm { x, ref norm, width, cols, out } => {
@@ -267,7 +271,7 @@ impl Layers {
 
     /// Linear layers of the same `n` rows. For quantised ones the rows are quantised once, and the pool is
     /// entered once.
-    fn linears(&mut self, ops: &[Op], n: usize) {
+    fn linears(&mut self, ops: &[Op], n: usize, adapted: &[Adapted]) {
         let mut layers = Vec::with_capacity(ops.len());
         for op in ops {
             let Op::Linear { x, ref layer, activation, out } = *op else { continue };
@@ -281,7 +285,9 @@ impl Layers {
             let (x, y) = (&self.buffers[*x][..n * layer.inputs], &mut out[..n * layer.outputs]);
             match &self.linears[&layer.weight.0] {
                 Matrix::Dense(weight) => {
-                    let epilogue = Epilogue { bias, activation: *activation, pre_activation: None };
+                    // An update comes before the activation.
+                    let activation = activation.filter(|_| !changed(adapted, layer.weight));
+                    let epilogue = Epilogue { bias, activation, pre_activation: None };
                     let (x, y) = (Mat::new(x, n, layer.inputs), MatMut::new(y, n, layer.outputs));
                     gemm_packed(x, weight, y, Write::Overwrite, epilogue);
                 }
@@ -296,10 +302,17 @@ impl Layers {
         if !together.is_empty() {
             quant_linears(&self.quantized, &mut together);
         }
-        for (op, (_, layer, activation, mut y)) in ops.iter().zip(layers) {
+        for (op, (x, layer, activation, mut y)) in ops.iter().zip(layers) {
             let Op::Linear { out, .. } = *op else { continue };
-            let quantized = matches!(self.linears[&layer.weight.0], Matrix::Quantized(_));
-            if let Some(kind) = activation.filter(|_| quantized) {
+            add_updates(
+                adapted,
+                layer.weight,
+                (&self.buffers[x], layer.inputs),
+                (&mut y[..n * layer.outputs], layer.outputs),
+            );
+            let open = matches!(self.linears[&layer.weight.0], Matrix::Quantized(_))
+                || changed(adapted, layer.weight);
+            if let Some(kind) = activation.filter(|_| open) {
                 let y = &mut y[..n * layer.outputs];
                 let before = Buffer::from_slice(y);
                 activation_forward(kind, &before, y);
@@ -330,6 +343,11 @@ impl Layers {
             layer_norm_forward(x, scale, shift, norm.eps, y, mean, rstd);
         }
     }
+}
+
+/// Whether some rows have an update of the layer with this weight.
+fn changed(adapted: &[Adapted], weight: ParamId) -> bool {
+    adapted.iter().any(|(_, updates)| updates.has(weight))
 }
 
 /// How many of the next operations are linear layers of the same rows: queries, keys and values, or gate and

@@ -31,6 +31,7 @@ pub mod tape;
 pub mod task;
 mod task_folder;
 mod task_runner;
+mod updates;
 pub mod weights;
 
 pub use adapter::{Adapter, AdapterOf, save_adapter};
@@ -49,4 +50,5 @@ pub use runner::{Feed, Logits, Runner, Sequence};
 pub use task::{Backbone, Task, TaskModel};
 pub use task_folder::{Problem, TaskFolder, adapt_folder, save_task_folder};
 pub use task_runner::TaskRunner;
+pub use updates::Updates;
 pub use weights::{StoredType, Weights, load_folder, save_folder};

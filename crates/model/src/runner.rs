@@ -8,6 +8,7 @@ use crate::executor::ParamId;
 use crate::layers::{Ids, Layers};
 use crate::plan::{Op, Plan, Slot};
 use crate::source::Source;
+use crate::updates::{Adapted, Updates, push_adapted};
 use hearth_kernel::Buffer;
 use hearth_kernel::attention::{
     AttentionShape, CacheType, CachedQuery, KvCache, KvPages, Span, attention_cached, attention_cached_each,
@@ -28,6 +29,7 @@ pub struct Sequence {
     cache: KvCache,
     capacity: usize,
     len: usize,
+    updates: Option<Arc<Updates>>,
 }
 
 impl Sequence {
@@ -44,6 +46,11 @@ impl Sequence {
     /// Most tokens it can hold.
     pub fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// The adapter that its tokens go through.
+    pub fn adapter(&self) -> Option<&Arc<Updates>> {
+        self.updates.as_ref()
     }
 
     /// Forgets all but the first `len` tokens.
@@ -130,8 +137,17 @@ impl Runner {
 
     /// An empty sequence with room for `capacity` tokens, at most the model's positions.
     pub fn sequence(&mut self, capacity: usize) -> Result<Sequence, ModelError> {
+        self.adapted_sequence(capacity, None)
+    }
+
+    /// The same, whose tokens go through an adapter of this model.
+    pub fn adapted_sequence(
+        &mut self,
+        capacity: usize,
+        updates: Option<Arc<Updates>>,
+    ) -> Result<Sequence, ModelError> {
         self.prepare(capacity)?;
-        Ok(Sequence { cache: KvCache::new(&self.pages), capacity, len: 0 })
+        Ok(Sequence { cache: KvCache::new(&self.pages), capacity, len: 0, updates })
     }
 
     /// Makes room for `capacity` tokens in a sequence that may have less, at most the model's positions.
@@ -177,7 +193,7 @@ impl Runner {
         for feed in feeds.iter_mut() {
             feed.sequence.len += feed.tokens.len();
         }
-        self.head(&rows.chosen);
+        self.head(&rows);
         let v = self.decoder.config().vocab_size;
         Ok(&self.logits[..rows.chosen.len() * v])
     }
@@ -208,7 +224,7 @@ impl Runner {
     }
 
     /// Output head over the chosen rows of the hidden states.
-    fn head(&mut self, chosen: &[usize]) {
+    fn head(&mut self, Rows { chosen, adapted_chosen, .. }: &Rows) {
         let config = self.decoder.config();
         let (c, v) = (config.hidden_size, config.vocab_size);
         if self.chosen.len() < chosen.len() * c {
@@ -220,7 +236,7 @@ impl Runner {
             to.copy_from_slice(&hidden[row * c..(row + 1) * c]);
         }
         let (x, out) = (&self.chosen[..chosen.len() * c], &mut self.logits[..chosen.len() * v]);
-        self.layers.head(self.decoder.head(), x, out);
+        self.layers.head(self.decoder.head(), x, out, adapted_chosen);
     }
 
     /// Runs the operation that `ops` begins with; returns how many were run.
@@ -245,7 +261,8 @@ impl Runner {
                 self.attention(layer, parts, out, rows, feeds);
             }
             _ => {
-                let ids = Ids { tokens: &rows.tokens, positions: &rows.positions, types: &[] };
+                let Rows { tokens, positions, adapted, .. } = rows;
+                let ids = Ids { tokens, positions, types: &[], adapted };
                 return self.layers.step(ops, &ids);
             }
         }
@@ -315,12 +332,22 @@ struct Rows {
     ranges: Vec<Range<usize>>,
     /// Rows whose logits are wanted.
     chosen: Vec<usize>,
+    /// Rows with an adapter, and those among the chosen ones, counted in these.
+    adapted: Vec<Adapted>,
+    adapted_chosen: Vec<Adapted>,
 }
 
 impl Rows {
     fn gather(decoder: &Decoder, feeds: &[Feed]) -> Result<Self, ModelError> {
         let vocab_size = decoder.config().vocab_size;
-        let mut rows = Rows { tokens: vec![], positions: vec![], ranges: vec![], chosen: vec![] };
+        let mut rows = Rows {
+            tokens: vec![],
+            positions: vec![],
+            ranges: vec![],
+            chosen: vec![],
+            adapted: vec![],
+            adapted_chosen: vec![],
+        };
         for feed in feeds {
             let (len, count, start) = (feed.sequence.len, feed.tokens.len(), rows.tokens.len());
             if len + count > feed.sequence.capacity {
@@ -337,10 +364,15 @@ impl Rows {
             rows.tokens.extend(feed.tokens);
             rows.positions.extend(len as u32..(len + count) as u32);
             rows.ranges.push(start..start + count);
+            let chosen_before = rows.chosen.len();
             match feed.logits {
                 Logits::None => {}
                 Logits::Last => rows.chosen.extend((start + count).checked_sub(1).filter(|_| count > 0)),
                 Logits::All => rows.chosen.extend(start..start + count),
+            }
+            if let Some(updates) = &feed.sequence.updates {
+                push_adapted(&mut rows.adapted, start..start + count, updates);
+                push_adapted(&mut rows.adapted_chosen, chosen_before..rows.chosen.len(), updates);
             }
         }
         if rows.tokens.len() > MAX_ROWS {

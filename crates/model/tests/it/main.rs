@@ -4,3 +4,4 @@ mod encoder;
 mod executors;
 mod folder;
 mod gguf;
+mod updates;
