@@ -90,7 +90,7 @@ impl Engine {
         let most = search.max_tokens.min(room);
         let full = if search.max_tokens <= room { FinishReason::Length } else { FinishReason::ContextFull };
         let (mut timings, start) = (Timings::default(), Instant::now());
-        let mut sequence = self.sequence_for(&prompt, prompt.len() + most - 1)?;
+        let mut sequence = self.sequence_for(&prompt, prompt.len() + most - 1, None, None)?;
         timings.reused_tokens = sequence.len();
         timings.prompt_tokens = prompt.len() - sequence.len();
         let mut logits = self.runner.prefill(&mut sequence, &prompt[timings.reused_tokens..])?.to_vec();
@@ -132,7 +132,7 @@ impl Engine {
         }
         // The next prompt may begin like this one.
         let Beam { sequence, tokens, .. } = beams.swap_remove(0);
-        self.last = Some(([&prompt[..], &tokens].concat(), sequence));
+        self.prefixes.keep([&prompt[..], &tokens].concat(), sequence);
         complete.truncate(search.n);
         for hypothesis in &mut complete {
             hypothesis.text = self.text_after(&prompt, hypothesis);

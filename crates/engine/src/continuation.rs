@@ -34,11 +34,13 @@ pub(crate) struct Active {
     /// How many of the likeliest tokens are kept with each one, if any.
     pub(crate) top_logprobs: Option<usize>,
     pub(crate) logprobs: Vec<TokenLogprobs>,
+    /// How many of those were given out with their text.
+    pub(crate) told: usize,
     pub(crate) finish: Option<FinishReason>,
 }
 
 /// What bounds a continuation.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Limits {
     /// Tokens that end it.
     pub(crate) ends: Vec<u32>,
@@ -139,7 +141,8 @@ impl Active {
             return ControlFlow::Continue(());
         }
         self.text.push_str(&text);
-        on_event(Event::Text { request: self.request, sequence: self.index, text: &text })
+        let logprobs = &self.logprobs[std::mem::replace(&mut self.told, self.logprobs.len())..];
+        on_event(Event::Text { request: self.request, sequence: self.index, text: &text, logprobs })
     }
 
     /// The completion, and the tokens that its sequences hold the beginning of.

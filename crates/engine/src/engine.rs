@@ -1,13 +1,15 @@
 //! The engine: a model ready to run, its tokenizer, and the rules for special tokens.
 
+use crate::adapters::AdapterSlot;
 use crate::constraint::Grammars;
 use crate::convert::ModelFiles;
 use crate::error::{EngineError, Result};
 use crate::generate::Prompt;
+use crate::prefixes::Prefixes;
 use crate::special::SpecialRules;
 use crate::speculative::Speculation;
 use hearth_model::source::Source;
-use hearth_model::{CacheType, Decoder, DecoderConfig, ModelError, Runner, Sequence, Weights};
+use hearth_model::{CacheType, Decoder, DecoderConfig, ModelError, Runner, Weights};
 use hearth_tokenizer::Tokenizer;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -18,8 +20,10 @@ pub struct Engine {
     pub(crate) runner: Runner,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) special: SpecialRules,
-    /// The last sequence that ended, and the tokens it holds: the next prompt may begin with them.
-    pub(crate) last: Option<(Vec<u32>, Sequence)>,
+    /// Sequences that ended: the next prompt may begin with one of them.
+    pub(crate) prefixes: Prefixes,
+    /// What requests may go through.
+    pub(crate) adapters: Vec<AdapterSlot>,
     /// Made when the first constraint comes: it takes a walk through the whole vocabulary.
     pub(crate) grammars: OnceLock<Grammars>,
     /// Where drafts come from, if there are any.
@@ -57,7 +61,15 @@ impl Engine {
     ) -> Result<Self> {
         check_vocabulary(place, &tokenizer, decoder.config().vocab_size)?;
         let runner = Runner::new(decoder, source)?;
-        Ok(Engine { runner, tokenizer, special, last: None, grammars: OnceLock::new(), speculation: None })
+        Ok(Engine {
+            runner,
+            tokenizer,
+            special,
+            prefixes: Prefixes::new(1),
+            adapters: Vec::new(),
+            grammars: OnceLock::new(),
+            speculation: None,
+        })
     }
 
     /// The model, ready to run.
@@ -73,7 +85,13 @@ impl Engine {
     /// What sequences made from now on keep keys and values in; see [`Runner::set_cache_type`].
     pub fn set_cache_type(&mut self, cache_type: CacheType) {
         self.runner.set_cache_type(cache_type);
-        self.last = None;
+        self.prefixes = Prefixes::new(self.prefixes.most());
+    }
+
+    /// Keeps up to `most` sequences that ended, for prompts that begin like them; one unless this is called. Those kept
+    /// so far are dropped.
+    pub fn keep_prefixes(&mut self, most: usize) {
+        self.prefixes = Prefixes::new(most);
     }
 
     /// The tokenizer.

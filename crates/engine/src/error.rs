@@ -203,6 +203,22 @@ pub enum EngineError {
         hint: &'static str,
     },
 
+    /// An adapter that can't go beside a model's weights.
+    #[error("{folder}: {problem}", folder = folder.display())]
+    Adapter {
+        /// The adapter's folder.
+        folder: PathBuf,
+        /// Expected, got, what to do.
+        problem: String,
+    },
+
+    /// No more requests are taken on for now.
+    #[error("{waiting} requests wait already\nhint: try again when some of them have ended")]
+    QueueFull {
+        /// Requests that wait.
+        waiting: usize,
+    },
+
     /// The caller stopped the work.
     #[error("stopped before the end")]
     Interrupted,
@@ -219,7 +235,7 @@ impl EngineError {
             Self::Model(ModelError::Tensor(_)) | Self::NotFinite { .. } | Self::VectorNotFinite { .. } => {
                 false
             }
-            Self::Interrupted => false,
+            Self::Interrupted | Self::QueueFull { .. } => false,
             _ => true,
         }
     }

@@ -1,17 +1,14 @@
 //! Continuing prompts, several at once, with text handed out as it comes.
 
 use crate::constraint::{Constraint, Held};
-use crate::continuation::{Active, Limits};
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use crate::logprobs::TokenLogprobs;
-use crate::sampler::{Sampler, Sampling};
-use crate::speculative::Drafting;
-use crate::stream::TextStream;
-use hearth_model::{Feed, Logits, Sequence};
-use std::collections::VecDeque;
+use crate::sampler::Sampling;
+use crate::schedule::{Schedule, ScheduleLimits};
+use hearth_model::Sequence;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Most sequences that take a step together; more wait their turn.
 pub(crate) const MAX_TOGETHER: usize = 64;
@@ -55,6 +52,11 @@ pub struct Request {
     /// as if what is left had been the text. A prompt that is too long loses tokens in the same way. Without
     /// this, a full context ends a continuation, and such a prompt is an error.
     pub context_shift: Option<usize>,
+    /// The adapter that it goes through; see [`Engine::add_adapter`].
+    pub adapter: Option<usize>,
+    /// Say how likely each token of the prompt after the first is, and so many of the likeliest with it; see
+    /// [`Finished::prompt_logprobs`](crate::Finished::prompt_logprobs).
+    pub prompt_logprobs: Option<usize>,
 }
 
 impl Request {
@@ -70,6 +72,8 @@ impl Request {
             logprobs: None,
             constraint: None,
             context_shift: None,
+            adapter: None,
+            prompt_logprobs: None,
         }
     }
 }
@@ -103,7 +107,7 @@ impl FinishReason {
 }
 
 /// What happens while continuations are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event<'a> {
     /// More text of a continuation: whole characters, nothing of a stop string.
     Text {
@@ -113,6 +117,8 @@ pub enum Event<'a> {
         sequence: usize,
         /// The text.
         text: &'a str,
+        /// How likely its tokens were, if the request asks for it.
+        logprobs: &'a [TokenLogprobs],
     },
     /// A continuation is complete.
     End {
@@ -173,12 +179,12 @@ fn rate(items: usize, seconds: f64) -> f64 {
 }
 
 /// What a request comes to once it is checked.
-struct Admitted {
-    prompt: Vec<u32>,
+pub(crate) struct Admitted {
+    pub(crate) prompt: Vec<u32>,
     /// Tokens that the prompt lost.
-    dropped_tokens: usize,
+    pub(crate) dropped_tokens: usize,
     /// At the beginning of its output.
-    constraint: Option<Held>,
+    pub(crate) constraint: Option<Held>,
 }
 
 impl Engine {
@@ -195,52 +201,30 @@ impl Engine {
         requests: &[Request],
         mut on_event: impl FnMut(Event) -> ControlFlow<()>,
     ) -> Result<(Vec<Completion>, Timings)> {
-        let admitted: Vec<Admitted> =
-            requests.iter().enumerate().map(|(i, r)| self.admit(i, r)).collect::<Result<_>>()?;
-        let mut waiting: VecDeque<usize> = (0..requests.len()).collect();
-        let mut timings = Timings::default();
-        let (mut active, mut done): (Vec<Active>, Vec<Completion>) = (Vec::new(), Vec::new());
-        let (start, mut cancelled) = (Instant::now(), false);
-        loop {
-            while !cancelled
-                && let Some(&next) = waiting.front()
-                && (active.is_empty() || active.len() + requests[next].n <= MAX_TOGETHER)
-            {
-                waiting.pop_front();
-                let (begun, broken_off) =
-                    self.begin(next, &requests[next], &admitted[next], &mut timings, &mut on_event)?;
-                active.extend(begun);
-                cancelled = broken_off;
-                if timings.first_token_seconds == 0.0 {
-                    timings.first_token_seconds = start.elapsed().as_secs_f64();
-                }
+        let mut schedule = Schedule::new(ScheduleLimits::default());
+        for (i, request) in requests.iter().enumerate() {
+            schedule.submit(self, i, 0, request.clone())?;
+        }
+        let (mut done, mut cancelled) = (Vec::new(), false);
+        while !schedule.is_idle() {
+            let finished = schedule.step(self, |event| {
+                let flow = on_event(event);
+                cancelled |= flow.is_break();
+                flow
+            })?;
+            for one in finished {
+                done.push(one.completion?);
             }
             if cancelled {
-                active.iter_mut().for_each(|one| one.finish = one.finish.or(Some(FinishReason::Cancelled)));
+                schedule.cancel_all();
             }
-            for one in active.extract_if(.., |one| one.finish.is_some()) {
-                let (completion, mut history, sequence, drafting) = one.complete(&mut on_event);
-                self.end_drafting(&history, drafting);
-                history.truncate(sequence.len());
-                self.last = Some((history, sequence));
-                done.push(completion);
-            }
-            if active.is_empty() {
-                if cancelled || waiting.is_empty() {
-                    break;
-                }
-                continue;
-            }
-            let step = Instant::now();
-            cancelled = self.step(&mut active, &mut timings, &mut on_event)?;
-            timings.generate_seconds += step.elapsed().as_secs_f64();
         }
         done.sort_by_key(|c| (c.request, c.sequence));
-        Ok((done, timings))
+        Ok((done, schedule.timings()))
     }
 
     /// Checks everything about a request that can be checked beforehand.
-    fn admit(&self, index: usize, request: &Request) -> Result<Admitted> {
+    pub(crate) fn admit(&self, index: usize, request: &Request) -> Result<Admitted> {
         let problem =
             |problem: &str| Err(EngineError::Request { request: index, problem: problem.to_owned() });
         request.sampling.validate()?;
@@ -257,6 +241,12 @@ impl Engine {
         if let Some(id) = request.sampling.logit_bias.keys().filter(|&&id| id as usize >= entries).min() {
             return problem(&format!("a bias for token {id}, but the tokenizer has only {entries} tokens"));
         }
+        if let Some(count) = request.prompt_logprobs.filter(|&count| count > entries) {
+            return problem(&format!("logprobs of {count} tokens asked for, but there are only {entries}"));
+        }
+        if let Some(adapter) = request.adapter.filter(|&adapter| adapter >= self.adapters.len()) {
+            return problem(&format!("adapter {adapter} asked for, but there are {}", self.adapters.len()));
+        }
         if request.constraint.is_some() && request.ignore_eos {
             return problem("constrained output ends where its grammar does: ignore_eos can't be honoured");
         }
@@ -269,117 +259,24 @@ impl Engine {
         Ok(Admitted { prompt: tokens, dropped_tokens, constraint })
     }
 
-    /// Takes a prompt in once, and draws the first token of each of its continuations; says whether the caller
-    /// broke off.
-    fn begin(
+    /// A sequence for a prompt that goes through an adapter: one that ended, or `beside`, whichever has more in common
+    /// with it, cut to that, or an empty one. At least one token is left to take in.
+    pub(crate) fn sequence_for(
         &mut self,
-        index: usize,
-        request: &Request,
-        admitted: &Admitted,
-        timings: &mut Timings,
-        on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<(Vec<Active>, bool)> {
-        let prompt = &admitted.prompt[..];
-        let start = Instant::now();
-        let capacity = prompt.len().saturating_add(request.max_tokens).min(self.context());
-        let mut first = self.sequence_for(prompt, capacity)?;
-        let fresh = &prompt[first.len()..];
-        let logits = self.runner.prefill(&mut first, fresh)?.to_vec();
-        timings.prompt_tokens += fresh.len();
-        timings.reused_tokens += prompt.len() - fresh.len();
-        let all_drafting = self.begin_drafting(prompt, capacity, request.n)?;
-        timings.prompt_seconds += start.elapsed().as_secs_f64();
-        let limits = Limits {
-            ends: if request.ignore_eos { Vec::new() } else { self.special.ends.clone() },
-            max_tokens: request.max_tokens,
-            context: self.context(),
-            context_shift: request.context_shift,
-            entries: self.tokenizer.vocab_size(),
+        prompt: &[u32],
+        capacity: usize,
+        adapter: Option<usize>,
+        beside: Option<Sequence>,
+    ) -> Result<Sequence> {
+        let updates = self.updates_of(adapter).cloned();
+        let ended = self.prefixes.longest(prompt, updates.as_ref());
+        let longest = ended.into_iter().chain(beside).max_by_key(Sequence::len);
+        let mut sequence = match longest {
+            Some(sequence) => sequence,
+            None => self.runner.adapted_sequence(capacity, updates)?,
         };
-        let mut sequences: Vec<Sequence> = (1..request.n).map(|_| first.clone()).collect();
-        sequences.insert(0, first);
-        let mut broken_off = false;
-        let begin = |(index_in, (sequence, drafting)): (usize, (Sequence, Drafting))| {
-            let mut one = Active {
-                request: index,
-                index: index_in,
-                limits: limits.clone(),
-                sequence,
-                drafting,
-                history: prompt.to_vec(),
-                prompt_tokens: prompt.len(),
-                dropped_tokens: admitted.dropped_tokens,
-                tokens: Vec::new(),
-                sampler: Sampler::new(&request.sampling, index_in as u64)?,
-                constraint: admitted.constraint.clone(),
-                stream: TextStream::new(&self.tokenizer, prompt, &request.stop),
-                text: String::new(),
-                top_logprobs: request.logprobs,
-                logprobs: Vec::new(),
-                finish: (request.max_tokens == 0).then_some(FinishReason::Length),
-            };
-            if one.finish.is_none() {
-                broken_off |= one.advance(&logits, on_event)?;
-            }
-            Ok(one)
-        };
-        let begun = sequences.into_iter().zip(all_drafting).enumerate().map(begin).collect::<Result<_>>()?;
-        Ok((begun, broken_off))
-    }
-
-    /// A sequence for a prompt: the last one, cut to what the two have in common, or an empty one. At least
-    /// one token is left to take in.
-    pub(crate) fn sequence_for(&mut self, prompt: &[u32], capacity: usize) -> Result<Sequence> {
-        if let Some((tokens, mut sequence)) = self.last.take() {
-            let common = tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-            let common = common.min(prompt.len() - 1);
-            if common > 0 {
-                sequence.truncate(common);
-                self.runner.reserve(&mut sequence, capacity)?;
-                return Ok(sequence);
-            }
-        }
-        Ok(self.runner.sequence(capacity)?)
-    }
-
-    /// The next token of each continuation, and those after it that were drafted rightly, in one pass over the
-    /// weights; says whether the caller broke off.
-    fn step(
-        &mut self,
-        active: &mut [Active],
-        timings: &mut Timings,
-        on_event: &mut impl FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<bool> {
-        for one in &mut *active {
-            self.make_room(one)?;
-        }
-        let drafts = self.draft(active)?;
-        let newest = |one: &Active| one.history[one.history.len() - 1];
-        let tokens: Vec<Vec<u32>> =
-            active.iter().zip(&drafts).map(|(one, draft)| [&[newest(one)], &draft[..]].concat()).collect();
-        let mut feeds: Vec<Feed> = active
-            .iter_mut()
-            .zip(&tokens)
-            .map(|(one, tokens)| Feed { sequence: &mut one.sequence, tokens, logits: Logits::All })
-            .collect();
-        let width = self.runner.decoder().config().vocab_size;
-        let mut logits = self.runner.run(&mut feeds)?;
-        let mut broken_off = false;
-        for (one, draft) in active.iter_mut().zip(&drafts) {
-            let (rows, rest) = logits.split_at((draft.len() + 1) * width);
-            logits = rest;
-            let held = one.history.len();
-            let mut accepted = 0;
-            if !broken_off {
-                (accepted, broken_off) = one.advance_through(rows, draft, on_event)?;
-            }
-            one.sequence.truncate(held + accepted);
-            one.drafting.learn(held, draft.len(), accepted);
-            timings.generated_tokens += one.history.len() - held;
-            timings.drafted_tokens += draft.len();
-            timings.accepted_tokens += accepted;
-        }
-        Ok(broken_off)
+        self.runner.reserve(&mut sequence, capacity)?;
+        Ok(sequence)
     }
 }
 

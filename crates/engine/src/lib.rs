@@ -24,6 +24,7 @@
 //! Shape letters: V vocabulary, T tokens of a sequence.
 #![forbid(unsafe_code)]
 
+mod adapters;
 mod answer;
 mod beam;
 mod classify;
@@ -42,7 +43,9 @@ mod gguf;
 mod infill;
 mod logprobs;
 mod pooling;
+mod prefixes;
 mod sampler;
+mod schedule;
 mod schema_place;
 mod score;
 mod special;
@@ -72,6 +75,7 @@ pub use infill::InfillTokens;
 pub use logprobs::{Logprob, TokenLogprobs};
 pub use pooling::Pooling;
 pub use sampler::{Sampler, Sampling};
+pub use schedule::{Finished, Schedule, ScheduleLimits, Times};
 pub use score::{Score, ScoreProgress, TokenScore};
 pub use special::SpecialRules;
 pub use speculative::{Draft, Speculation};

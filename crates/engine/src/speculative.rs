@@ -10,7 +10,6 @@ use crate::continuation::Active;
 use crate::engine::Engine;
 use crate::error::{EngineError, Result};
 use hearth_kernel::softmax::softmax_forward;
-use hearth_model::runner::MAX_ROWS;
 use hearth_model::{Feed, Logits, Sequence};
 
 /// Tokens of a continuation's first draft.
@@ -115,7 +114,7 @@ impl Engine {
         if let Draft::Model(draft) = draft {
             let capacity = capacity.min(draft.context());
             let first = if prompt.len() < capacity {
-                let mut sequence = draft.sequence_for(prompt, capacity)?;
+                let mut sequence = draft.sequence_for(prompt, capacity, None, None)?;
                 let fresh = &prompt[sequence.len()..];
                 draft.runner.prefill(&mut sequence, fresh)?;
                 sequence
@@ -128,12 +127,12 @@ impl Engine {
         Ok(all)
     }
 
-    /// Drafts tokens for each continuation: as many as there is room for, none without speculation.
-    pub(crate) fn draft(&mut self, active: &mut [Active]) -> Result<Vec<Vec<u32>>> {
+    /// Drafts tokens for each continuation: as many as there is room for in so many rows, none without speculation.
+    pub(crate) fn draft(&mut self, active: &mut [Active], rows: usize) -> Result<Vec<Vec<u32>>> {
         let Some(Speculation { draft, .. }) = &mut self.speculation else {
             return Ok(vec![Vec::new(); active.len()]);
         };
-        let together = MAX_ROWS / active.len().max(1) - 1;
+        let together = (rows / active.len().max(1)).saturating_sub(1);
         match draft {
             Draft::PromptLookup { min_match } => Ok(active
                 .iter()
@@ -183,7 +182,7 @@ impl Engine {
             (&mut self.speculation, drafting.sequence)
         {
             let held = history[..sequence.len()].to_vec();
-            draft.last = Some((held, sequence));
+            draft.prefixes.keep(held, sequence);
         }
     }
 }

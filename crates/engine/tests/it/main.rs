@@ -13,6 +13,7 @@ mod gguf;
 mod infill;
 mod logprobs;
 mod sampler;
+mod schedule;
 mod score;
 mod sequence_ends;
 mod special;
@@ -81,7 +82,7 @@ fn run(engine: &mut Engine, requests: &[Request]) -> Vec<Completion> {
     let (completions, _) = engine
         .generate(requests, |event| {
             match event {
-                Event::Text { request, sequence, text } => {
+                Event::Text { request, sequence, text, .. } => {
                     assert!(!ended.contains_key(&(request, sequence)), "text after the end");
                     assert!(!text.is_empty());
                     given.entry((request, sequence)).or_default().push_str(text);
