@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub(crate) struct AdapterSlot {
     updates: Arc<Updates>,
     ends: Vec<u32>,
+    /// If it brings one: the same tokens, perhaps another chat template.
+    tokenizer: Option<Tokenizer>,
 }
 
 impl Engine {
@@ -23,8 +25,9 @@ impl Engine {
         let decoder = self.runner.decoder();
         let adapter = Adapter::open(dir, decoder.specs(), "", decoder.config().family.is_gpt())?;
         let mut ends = self.special.ends.clone();
+        let mut tokenizer = None;
         if dir.join("tokenizer.json").is_file() {
-            let tokenizer = Tokenizer::from_folder(dir)?;
+            let tokenizer = tokenizer.insert(Tokenizer::from_folder(dir)?);
             let (mine, its) = (self.tokenizer.vocab_size(), tokenizer.vocab_size());
             let differs = |&id: &u32| tokenizer.token_bytes(id) != self.tokenizer.token_bytes(id);
             if mine != its || (0..mine as u32).any(|id| differs(&id)) {
@@ -39,8 +42,13 @@ impl Engine {
             ends.dedup();
         }
         let updates = Arc::new(Updates::of(&adapter)?);
-        self.adapters.push(AdapterSlot { updates, ends });
+        self.adapters.push(AdapterSlot { updates, ends, tokenizer });
         Ok(self.adapters.len() - 1)
+    }
+
+    /// The tokenizer of an adapter, or the model's; the tokens are the same, the chat template need not be.
+    pub fn tokenizer_of(&self, adapter: Option<usize>) -> &Tokenizer {
+        adapter.and_then(|adapter| self.adapters[adapter].tokenizer.as_ref()).unwrap_or(&self.tokenizer)
     }
 
     /// What requests with this adapter go through.

@@ -43,7 +43,7 @@ impl Adapter {
     pub fn base_of(dir: &Path) -> Result<String, ModelError> {
         let path = dir.join(CONFIG);
         if !path.is_file() {
-            return Err(ModelError::NotAModel { folder: dir.to_owned(), missing: CONFIG });
+            return Err(ModelError::NotAnAdapter { folder: dir.to_owned(), missing: CONFIG });
         }
         let json = read_json(&path)?;
         Ok(json["base_model_name_or_path"].as_str().unwrap_or_default().to_owned())
@@ -66,7 +66,7 @@ impl Adapter {
         let config = config_of(&path, &read_json(&path)?)?;
         let file = dir.join(TENSORS);
         if !file.is_file() {
-            return Err(ModelError::NotAModel { folder: dir.to_owned(), missing: TENSORS });
+            return Err(ModelError::NotAnAdapter { folder: dir.to_owned(), missing: TENSORS });
         }
         let mut found = Found::read(&file, base, class_prefix)?;
         let mut chosen = Vec::new();

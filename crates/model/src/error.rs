@@ -24,6 +24,14 @@ pub enum ModelError {
         /// The file that's missing.
         missing: &'static str,
     },
+    /// A folder that isn't an adapter.
+    #[error("{folder}: no {missing}, so this isn't the folder of an adapter\nhint: one in PEFT's format holds adapter_config.json and adapter_model.safetensors", folder = folder.display())]
+    NotAnAdapter {
+        /// The folder.
+        folder: PathBuf,
+        /// The file that's missing.
+        missing: &'static str,
+    },
     /// A weights file that isn't what the configuration asks for.
     #[error("{file}: {problem}", file = file.display())]
     Weights {

@@ -21,6 +21,9 @@ pub struct Chat {
     model: ModelArgs,
     #[command(flatten)]
     speculation: SpeculationArgs,
+    /// Go through this adapter in PEFT's format, beside the model's weights
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// When the context is full, keep the first KEEP tokens, drop the oldest half of the others and go on
     #[arg(long, value_name = "KEEP")]
     context_shift: Option<usize>,
@@ -59,7 +62,8 @@ impl Chat {
     pub fn run(self, terminal: &Terminal, seed: Option<u64>) -> Result<()> {
         let mut engine = self.model.open(terminal)?;
         self.speculation.set(&mut engine, terminal)?;
-        let template = ChatTemplate::of(engine.tokenizer())?.ok_or_else(|| {
+        let adapter = self.adapter.as_deref().map(|dir| engine.add_adapter(dir)).transpose()?;
+        let template = ChatTemplate::of(engine.tokenizer_of(adapter))?.ok_or_else(|| {
             Usage(format!(
                 "{}: the model has no chat template, so it wasn't made to talk\nhint: hearth generate continues \
                  a text",
@@ -76,7 +80,7 @@ impl Chat {
         };
         sampling.validate()?;
         let (max_tokens, context_shift) = (self.max_tokens, self.context_shift);
-        let mut talk = Talk { messages: Vec::new(), sampling, max_tokens, context_shift };
+        let mut talk = Talk { messages: Vec::new(), sampling, adapter, max_tokens, context_shift };
         talk.set_system(self.system);
         let mut editor = DefaultEditor::new().context("reading from the terminal")?;
         terminal.say(&format!("{} · /help for commands, Ctrl-D to leave", self.model.model));
@@ -135,6 +139,7 @@ fn read(editor: &mut DefaultEditor) -> Result<Option<String>> {
 struct Talk {
     messages: Vec<Message>,
     sampling: Sampling,
+    adapter: Option<usize>,
     max_tokens: usize,
     context_shift: Option<usize>,
 }
@@ -166,6 +171,7 @@ impl Talk {
             prompt: Prompt::Tokens(tokens),
             sampling: self.sampling.clone(),
             context_shift: self.context_shift,
+            adapter: self.adapter,
             ..Request::new("", self.max_tokens)
         };
         let mut live = LiveText::default();

@@ -9,8 +9,8 @@ use crate::speculation::{SpeculationArgs, drafted};
 use crate::terminal::{LiveText, Terminal, count};
 use anyhow::Result;
 use hearth_engine::{
-    BeamSearch, ChatTemplate, Completion, Constraint, Engine, Event, FinishReason, Logprob, Message, Prompt,
-    Request, Sampling,
+    BeamSearch, ChatTemplate, Completion, Constraint, Event, FinishReason, Logprob, Message, Prompt, Request,
+    Sampling,
 };
 use hearth_tokenizer::Tokenizer;
 use serde_json::{Value, json};
@@ -25,6 +25,9 @@ pub struct Generate {
     model: ModelArgs,
     #[command(flatten)]
     speculation: SpeculationArgs,
+    /// Go through this adapter in PEFT's format, beside the model's weights
+    #[arg(long, value_name = "DIR", conflicts_with = "beams")]
+    adapter: Option<PathBuf>,
     /// What to continue
     #[arg(long, default_value = "", value_name = "P")]
     prompt: String,
@@ -101,10 +104,12 @@ impl Generate {
         let constraint = self.constraint()?;
         let mut engine = self.model.open(terminal)?;
         self.speculation.set(&mut engine, terminal)?;
+        let adapter = self.adapter.as_deref().map(|dir| engine.add_adapter(dir)).transpose()?;
         let prompt = match self.suffix {
             Some(suffix) => Prompt::Infill { prefix: self.prompt, suffix },
             None if self.chat => {
-                Prompt::Tokens(chat_prompt(&engine, &self.model.model, self.system, &self.prompt)?)
+                let tokenizer = engine.tokenizer_of(adapter);
+                Prompt::Tokens(chat_prompt(tokenizer, &self.model.model, self.system, &self.prompt)?)
             }
             None => Prompt::Text(self.prompt),
         };
@@ -139,6 +144,7 @@ impl Generate {
             logprobs: self.logprobs,
             constraint,
             context_shift: self.context_shift,
+            adapter,
             ..Request::new("", self.max_tokens)
         };
         // One continuation is shown as it comes, several one after another.
@@ -246,10 +252,10 @@ fn listed(completion: &Completion, logprobs: bool, tokenizer: &Tokenizer) -> Val
 }
 
 /// A question in the model's chat template.
-fn chat_prompt(engine: &Engine, model: &str, system: Option<String>, prompt: &str) -> Result<Vec<u32>> {
-    let template = ChatTemplate::of(engine.tokenizer())?
+fn chat_prompt(tokenizer: &Tokenizer, model: &str, system: Option<String>, prompt: &str) -> Result<Vec<u32>> {
+    let template = ChatTemplate::of(tokenizer)?
         .ok_or_else(|| Usage(format!("--chat: {model} has no chat template\nhint: leave --chat out")))?;
     let mut messages: Vec<Message> = system.map(|text| Message::new("system", text)).into_iter().collect();
     messages.push(Message::new("user", prompt));
-    Ok(template.render(&messages, true)?.tokens(engine.tokenizer())?)
+    Ok(template.render(&messages, true)?.tokens(tokenizer)?)
 }

@@ -6,6 +6,7 @@ mod bad_input;
 mod bert_folder;
 mod commands;
 mod embed;
+mod finetune_text;
 mod full_disk;
 mod interrupted;
 #[cfg(unix)]
