@@ -11,7 +11,7 @@ const LEFTOVERS: [(&str, &str); 5] =
     [("todo", "!("), ("unimplemented", "!("), ("dbg", "!("), ("FIX", "ME"), ("XX", "X ")];
 
 /// The rooms, each with those that it may use.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 9] = [
     ("kernel", &[]),
     ("tensor", &["kernel"]),
     ("tokenizer", &[]),
@@ -19,7 +19,8 @@ const ROOMS: [(&str, &[&str]); 8] = [
     ("model", &["tensor", "kernel"]),
     ("engine", &["model", "tokenizer", "tensor", "kernel"]),
     ("train", &["engine", "data", "model", "tokenizer", "tensor", "kernel"]),
-    ("cli", &["train", "engine", "data", "model", "tokenizer", "tensor", "kernel"]),
+    ("serve", &["train", "engine", "data", "model", "tokenizer", "tensor", "kernel"]),
+    ("cli", &["serve", "train", "engine", "data", "model", "tokenizer", "tensor", "kernel"]),
 ];
 
 /// Checks the whole repository, and lists everything that is wrong.

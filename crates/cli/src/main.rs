@@ -16,8 +16,8 @@ mod training;
 
 use clap::{Args, Parser, Subcommand};
 use commands::{
-    answer, bench, chat, classify, convert, doctor, embed, eval, finetune, generate, get, merge, pretrain,
-    quickstart, tag, tokenizer,
+    answer, bench, chat, classify, convert, doctor, embed, eval, finetune, generate, get, key, merge,
+    pretrain, quickstart, serve, tag, tokenizer,
 };
 use std::process::ExitCode;
 use terminal::Terminal;
@@ -66,6 +66,8 @@ enum Command {
     Convert(convert::Convert),
     Merge(merge::Merge),
     Quantize(convert::Quantize),
+    Serve(serve::Serve),
+    Key(key::KeyCommand),
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
 }
@@ -94,6 +96,8 @@ fn main() -> ExitCode {
         Command::Convert(command) => command.run(&terminal),
         Command::Merge(command) => command.run(&terminal),
         Command::Quantize(command) => command.run(&terminal),
+        Command::Serve(command) => command.run(&terminal),
+        Command::Key(command) => command.run(&terminal),
         Command::Bench(command) => command.run(&terminal, seed),
         Command::Doctor(command) => command.run(&terminal),
     });

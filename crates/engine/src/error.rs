@@ -219,6 +219,13 @@ pub enum EngineError {
         waiting: usize,
     },
 
+    /// The model failed while it worked on this and other requests.
+    #[error("the model failed: {problem}")]
+    Failed {
+        /// What was wrong.
+        problem: String,
+    },
+
     /// The caller stopped the work.
     #[error("stopped before the end")]
     Interrupted,
@@ -235,7 +242,7 @@ impl EngineError {
             Self::Model(ModelError::Tensor(_)) | Self::NotFinite { .. } | Self::VectorNotFinite { .. } => {
                 false
             }
-            Self::Interrupted | Self::QueueFull { .. } => false,
+            Self::Interrupted | Self::QueueFull { .. } | Self::Failed { .. } => false,
             _ => true,
         }
     }

@@ -1,6 +1,6 @@
 //! Choosing the next token from logits.
 //!
-//! The order is that of `transformers`: bias, repetition penalty, no-repeat-n-gram; then temperature,
+//! The order is that of `transformers`: bias, repetition penalty (then those of OpenAI's API), no-repeat-n-gram; then temperature,
 //! top-k, top-p, min-p; then one draw. At temperature 0 the largest logit wins, and of equal ones the
 //! lowest id.
 
@@ -8,7 +8,7 @@ use crate::error::{EngineError, Result};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// How tokens are chosen. The default draws from the model's own distribution.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,10 @@ pub struct Sampling {
     pub repetition_penalty: f32,
     /// How far back a token counts as having occurred; 0: everything.
     pub repetition_window: usize,
+    /// Subtracted from a token's logit for each time that it was drawn (OpenAI's API); 0: off.
+    pub frequency_penalty: f32,
+    /// Subtracted once from the logit of a token that was drawn (OpenAI's API); 0: off.
+    pub presence_penalty: f32,
     /// No n-gram of this length comes twice; 0: off.
     pub no_repeat_ngram: usize,
     /// Added to the logits of these ids; minus infinity rules one out.
@@ -43,6 +47,8 @@ impl Default for Sampling {
             min_p: 0.0,
             repetition_penalty: 1.0,
             repetition_window: 0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
             no_repeat_ngram: 0,
             logit_bias: HashMap::new(),
             seed: 0,
@@ -72,6 +78,13 @@ impl Sampling {
         if !self.repetition_penalty.is_finite() || self.repetition_penalty <= 0.0 {
             return bad("repetition_penalty", self.repetition_penalty, "more than 0");
         }
+        for (name, penalty) in
+            [("frequency_penalty", self.frequency_penalty), ("presence_penalty", self.presence_penalty)]
+        {
+            if !penalty.is_finite() {
+                return bad(name, penalty, "a number");
+            }
+        }
         match self.logit_bias.values().find(|b| b.is_nan() || **b == f32::INFINITY) {
             Some(&bias) => bad("logit_bias", bias, "a number, or minus infinity"),
             None => Ok(()),
@@ -85,6 +98,8 @@ pub struct Sampler {
     settings: Sampling,
     stream: ChaCha8Rng,
     candidates: Vec<(f32, u32)>,
+    /// How often each token was drawn, where that counts.
+    drawn: BTreeMap<u32, u32>,
 }
 
 impl Sampler {
@@ -96,7 +111,7 @@ impl Sampler {
         settings.validate()?;
         let mut stream = ChaCha8Rng::seed_from_u64(settings.seed);
         stream.set_stream(index);
-        Ok(Sampler { settings: settings.clone(), stream, candidates: Vec::new() })
+        Ok(Sampler { settings: settings.clone(), stream, candidates: Vec::new(), drawn: BTreeMap::new() })
     }
 
     /// Chooses the token after `history` from `logits`, one for each id that may be chosen.
@@ -114,11 +129,16 @@ impl Sampler {
         let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         let best = self.candidates.iter().copied().min_by(order).filter(|best| best.0 != f32::NEG_INFINITY);
         let (largest, best) = best.ok_or(EngineError::NothingLeft { position: history.len() })?;
-        if self.settings.temperature == 0.0 {
-            return Ok(best);
+        let chosen = if self.settings.temperature == 0.0 {
+            best
+        } else {
+            self.keep_likeliest(largest, order);
+            self.draw()
+        };
+        if self.settings.frequency_penalty != 0.0 || self.settings.presence_penalty != 0.0 {
+            *self.drawn.entry(chosen).or_default() += 1;
         }
-        self.keep_likeliest(largest, order);
-        Ok(self.draw())
+        Ok(chosen)
     }
 
     fn penalise(&mut self, history: &[u32]) {
@@ -141,6 +161,11 @@ impl Sampler {
                     let penalty = settings.repetition_penalty;
                     *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
                 }
+            }
+        }
+        for (&id, &count) in &self.drawn {
+            if let Some(candidate) = self.candidates.get_mut(id as usize) {
+                candidate.0 -= settings.presence_penalty + settings.frequency_penalty * count as f32;
             }
         }
         let n = settings.no_repeat_ngram;

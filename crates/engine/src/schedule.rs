@@ -124,6 +124,11 @@ impl Schedule {
         }
     }
 
+    /// What bounds it.
+    pub fn limits(&self) -> ScheduleLimits {
+        self.limits
+    }
+
     /// Whether nothing is left to do.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.prompting.is_empty() && self.active.is_empty()

@@ -12,6 +12,7 @@ use crate::error::{EngineError, Result};
 use guard::{Mask, Specials};
 use hearth_tokenizer::Tokenizer;
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value, context};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -42,12 +43,14 @@ pub struct Message {
     pub role: String,
     /// What is said. Special tokens that are spelled out in it stay text.
     pub content: String,
+    /// The functions that an assistant calls, as OpenAI's API lists them.
+    pub tool_calls: Option<serde_json::Value>,
 }
 
 impl Message {
     /// What `role` says.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
+        Self { role: role.into(), content: content.into(), tool_calls: None }
     }
 }
 
@@ -218,6 +221,30 @@ impl ChatTemplate {
     /// What the template raises (for instance where it has no system role), with the line; if it runs
     /// too long or grows too large; if a role isn't a plain word.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<Rendered> {
+        self.render_with_tools(messages, None, add_generation_prompt)
+    }
+
+    /// Whether the template has a place for the functions that a model may call.
+    pub fn takes_tools(&self) -> bool {
+        self.source.contains("tools")
+    }
+
+    /// [`render`](Self::render) with the functions that the model may call, as OpenAI's API lists them.
+    ///
+    /// # Errors
+    /// As `render`; and if a function or a call spells a special token out.
+    pub fn render_with_tools(
+        &self,
+        messages: &[Message],
+        tools: Option<&serde_json::Value>,
+        add_generation_prompt: bool,
+    ) -> Result<Rendered> {
+        for json in messages.iter().filter_map(|message| message.tool_calls.as_ref()).chain(tools) {
+            if self.specials.is_in(json) {
+                let problem = "a function, or a call of one, spells a special token out".to_owned();
+                return Err(EngineError::Template { line: None, problem });
+            }
+        }
         for message in messages {
             let plain = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
             if message.role.is_empty() || !message.role.chars().all(plain) {
@@ -229,7 +256,7 @@ impl ChatTemplate {
             }
         }
         if !messages.iter().any(|message| self.specials.touches(&message.content)) {
-            let text = self.run(messages, add_generation_prompt)?;
+            let text = self.run(messages, tools, add_generation_prompt)?;
             return Ok(self.specials.pieces(&text, &Mask::none()));
         }
         let texts = messages.iter().map(|message| message.content.as_str());
@@ -238,33 +265,55 @@ impl ChatTemplate {
             return Err(EngineError::Template { line: None, problem });
         };
         let with = |change: &dyn Fn(&str) -> String| -> Vec<Message> {
-            messages.iter().map(|message| Message::new(&message.role, change(&message.content))).collect()
+            let changed =
+                |message: &Message| Message { content: change(&message.content), ..message.clone() };
+            messages.iter().map(changed).collect()
         };
-        let safe = self.run(&with(&|text| mask.all(text)), add_generation_prompt)?;
+        let safe = self.run(&with(&|text| mask.all(text)), tools, add_generation_prompt)?;
         let faithful =
-            self.run(&with(&|text| mask.spellings(text, &self.specials)), add_generation_prompt)?;
+            self.run(&with(&|text| mask.spellings(text, &self.specials)), tools, add_generation_prompt)?;
         let same = mask.undo(&safe) == mask.undo(&faithful);
         let take = if !same && self.specials.same_in(&safe, &faithful) { &faithful } else { &safe };
         Ok(self.specials.pieces(take, &mask))
     }
 
-    fn run(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let content = messages.iter().map(|message| message.content.len() as u64).sum::<u64>();
+    fn run(
+        &self,
+        messages: &[Message],
+        tools: Option<&serde_json::Value>,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        let calls = messages.iter().filter_map(|message| message.tool_calls.as_ref());
+        let json: u64 = calls.chain(tools).map(|json| json.to_string().len() as u64).sum();
+        let content = json + messages.iter().map(|message| message.content.len() as u64).sum::<u64>();
         let fuel = FUEL + FUEL_A_MESSAGE * messages.len() as u64 + content / BYTES_A_FUEL;
-        deep::with_stack(fuel, || self.run_within(fuel, messages, add_generation_prompt))?
+        deep::with_stack(fuel, || self.run_within(fuel, content, (messages, tools), add_generation_prompt))?
     }
 
-    fn run_within(&self, fuel: u64, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+    fn run_within(
+        &self,
+        fuel: u64,
+        content: u64,
+        (messages, tools): (&[Message], Option<&serde_json::Value>),
+        add_generation_prompt: bool,
+    ) -> Result<String> {
         let now = self.now.unwrap_or_else(seconds_since_1970);
         let strftime = Value::from_function(move |format: String| python::strftime(&format, now));
         let tokens: BTreeMap<String, String> = self.tokens.iter().cloned().collect();
         let tokens = Value::from(tokens);
-        let turn = |message: &Message| context! { role => message.role.as_str(), content => message.content.as_str() };
+        let turn = |message: &Message| {
+            let turn = context! { role => message.role.as_str(), content => message.content.as_str() };
+            match &message.tool_calls {
+                Some(calls) => context! { tool_calls => Value::from(Serde(calls)), ..turn },
+                None => turn,
+            }
+        };
+        let tools = tools.map(|tools| Value::from(Serde(tools)));
         let turns: Value = messages.iter().map(turn).collect();
         let given = context! {
-            messages => turns, add_generation_prompt, strftime_now => strftime, tools => (), documents => (), ..tokens
+            messages => turns, add_generation_prompt, strftime_now => strftime, tools => tools, documents => (), ..tokens
         };
-        let most = messages.iter().map(|message| message.content.len()).sum::<usize>() * REPEATS;
+        let most = (content as usize).saturating_mul(REPEATS);
         let mut output = Bounded { bytes: Vec::new(), most: OUTPUT_BYTES.saturating_add(most) };
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(fuel));

@@ -31,6 +31,19 @@ impl Specials {
         text.contains(self.edges.as_slice())
     }
 
+    /// Whether a text within `json` spells a special token out.
+    pub(super) fn is_in(&self, json: &serde_json::Value) -> bool {
+        use serde_json::Value;
+        match json {
+            Value::String(text) => !self.find(text).is_empty(),
+            Value::Array(items) => items.iter().any(|item| self.is_in(item)),
+            Value::Object(map) => {
+                map.iter().any(|(key, value)| !self.find(key).is_empty() || self.is_in(value))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+
     /// Where special tokens stand: the earliest first, the longest of those that begin together.
     fn find(&self, text: &str) -> Vec<Range<usize>> {
         let mut found = Vec::new();

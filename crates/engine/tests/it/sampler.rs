@@ -212,3 +212,17 @@ proptest! {
         prop_assert!(counts.contains_key(&(likeliest.expect("some") as u32)));
     }
 }
+
+#[test]
+fn what_was_drawn_becomes_less_likely() {
+    let logits = [3.0, 2.5, 0.0];
+    let picks = |frequency_penalty, presence_penalty| -> Vec<u32> {
+        let settings = Sampling { frequency_penalty, presence_penalty, ..Sampling::greedy() };
+        let mut sampler = Sampler::new(&settings, 0).expect("valid");
+        (0..6).map(|_| sampler.pick(&logits, &[0, 0, 0]).expect("picks")).collect()
+    };
+    assert_eq!(picks(0.0, 0.0), [0; 6], "what the prompt says doesn't count");
+    assert_eq!(picks(0.0, 1.0), [0, 1, 0, 0, 0, 0], "once, however often");
+    assert_eq!(picks(1.0, 0.0), [0, 1, 0, 1, 0, 1]);
+    assert_eq!(picks(-1.0, 0.0), [0; 6]);
+}
