@@ -5,7 +5,7 @@ use crate::config::{DecoderConfig, Family};
 use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::executor::{Init, ParamId, ParamSpec, Role};
-use crate::folder::FolderModel;
+use crate::folder::{FolderModel, visit_tensors};
 use crate::hf::{SpecialIds, config_to_json};
 use crate::rope_scaling::RopeScaling;
 use crate::source::Source;
@@ -59,6 +59,11 @@ impl Weights {
         Weights { tensors: tensors.collect(), halves: HashMap::new() }
     }
 
+    /// No weights at all, of a model that has no tensors.
+    pub fn none() -> Self {
+        Weights { tensors: Vec::new(), halves: HashMap::new() }
+    }
+
     /// Weights given in the order of the description's parameters.
     ///
     /// # Errors
@@ -80,6 +85,45 @@ impl Weights {
         }
         let tensors = tensors.into_iter().map(|t| t.parameter()).collect();
         Ok(Weights { tensors, halves: HashMap::new() })
+    }
+
+    /// Writes a safetensors file of these weights alone, in single precision, under the description's names.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn write(&self, path: &Path, description: &impl AsRef<[ParamSpec]>) -> Result<(), ModelError> {
+        let values = self.tensors.iter().map(|tensor| encode(tensor.data(), StoredType::F32));
+        let all: Vec<(&ParamSpec, Vec<u8>)> = description.as_ref().iter().zip(values).collect();
+        let named = all.iter().map(|(spec, bytes)| (spec.name.as_str(), &spec.shape[..], &bytes[..]));
+        write_tensors(path, named, StoredType::F32)
+    }
+
+    /// Reads what [`write`](Self::write) wrote.
+    ///
+    /// # Errors
+    /// If the file isn't one of exactly the description's tensors, or holds what isn't a number.
+    pub fn read(path: &Path, description: &impl AsRef<[ParamSpec]>) -> Result<Self, ModelError> {
+        let problem = |problem: String| ModelError::Weights { file: path.to_owned(), problem };
+        let specs = description.as_ref();
+        let mut found: HashMap<String, Tensor> = HashMap::new();
+        visit_tensors(path, &[], |name, shape, rows| {
+            let Some(spec) = specs.iter().find(|spec| spec.name == name) else {
+                return Err(problem(format!("{name}: the model has no such tensor")));
+            };
+            if shape != spec.shape {
+                return Err(problem(format!("{name}: expected shape {:?}, got {shape:?}", spec.shape)));
+            }
+            let values = rows?.values();
+            if values.iter().any(|value| !value.is_finite()) {
+                return Err(problem(format!("{name}: it has a value that isn't a finite number")));
+            }
+            found.insert(name.to_owned(), Tensor::from_vec(values, shape)?);
+            Ok(())
+        })?;
+        let take = |spec: &ParamSpec| {
+            found.remove(&spec.name).ok_or_else(|| problem(format!("{}: the tensor is missing", spec.name)))
+        };
+        Self::from_tensors(description, specs.iter().map(take).collect::<Result<_, _>>()?)
     }
 
     /// Weights by their values, in the order of `decoder.specs()`.

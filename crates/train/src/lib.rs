@@ -2,9 +2,10 @@
 //!
 //! [`pretrain`] is the whole way from files of text to a model folder; [`recipe`] says how a run is
 //! described, [`optimizer`] and [`schedule`] how weights move, [`checkpoint`] how a run survives being
-//! stopped, [`classical`] what came before neural models.
+//! stopped, [`classical`] what came before neural models, [`baseline`] those as models of their own.
 #![forbid(unsafe_code)]
 
+pub mod baseline;
 pub mod bench;
 mod card;
 pub mod checkpoint;

@@ -79,6 +79,11 @@ impl HmmTagger {
         Ok(HmmTagger { n_tags, transitions, tokens, tag_counts, suffixes, theta: variance.sqrt() as f32 })
     }
 
+    /// Tags.
+    pub fn n_tags(&self) -> usize {
+        self.n_tags
+    }
+
     /// The likeliest tags of a sentence; of equals, the smallest.
     pub fn tag(&self, sentence: &[String]) -> Vec<usize> {
         if sentence.is_empty() {

@@ -117,6 +117,20 @@ pub struct Fitted {
     pub stopped: bool,
 }
 
+impl Fitted {
+    /// What was learnt in one go, since `started`, from so many examples; a model without weights of a network.
+    pub(crate) fn at_once(examples: usize, started: Instant) -> Self {
+        Fitted {
+            weights: Weights::none(),
+            best_step: 0,
+            events: Vec::new(),
+            seen: (examples as u64, 0),
+            seconds: started.elapsed().as_secs_f64(),
+            stopped: false,
+        }
+    }
+}
+
 /// Trains `weights` and gives back those that were best on held-out examples by `metric`, with the look at them.
 ///
 /// # Errors

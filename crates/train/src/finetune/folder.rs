@@ -10,7 +10,7 @@ use crate::metrics::classification::Confusion;
 use crate::prepare::source_file;
 use hearth_data::Holdout;
 use hearth_data::labelled::{Example, Loaded};
-use hearth_model::{ModelError, Weights};
+use hearth_model::Weights;
 use hearth_tokenizer::{Tokenizer, replace_file};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -67,7 +67,9 @@ pub(crate) fn parts<X: Example>(
 pub(crate) struct Finished<'a> {
     /// The contract's word for the task, and the report's.
     pub(crate) task: (&'static str, &'static str),
-    pub(crate) settings: &'a Settings,
+    /// How it was learnt, if there is something to say.
+    pub(crate) settings: Option<&'a Settings>,
+    pub(crate) seed: u64,
     pub(crate) sources: &'a [SourceFile],
     pub(crate) labels: Vec<String>,
     /// What the card says of this task alone.
@@ -78,9 +80,10 @@ pub(crate) struct Finished<'a> {
     pub(crate) metrics: Metrics,
     /// The metric that chose the weights.
     pub(crate) metric: &'static str,
-    /// Writes the weights and `config.json`, the latter last.
-    pub(crate) save: &'a dyn Fn(&Path, &Weights) -> Result<(), ModelError>,
-    pub(crate) tokenizer: &'a Tokenizer,
+    /// Writes the weights, and last the file that makes the folder a model: `config.json`, or `model.json`.
+    pub(crate) save: &'a dyn Fn(&Path, &Weights) -> Result<(), TrainError>,
+    /// If the model has one.
+    pub(crate) tokenizer: Option<&'a Tokenizer>,
     /// Most tokens of an example, where the model is for no longer ones.
     pub(crate) limit: Option<usize>,
     pub(crate) confusion: Option<Confusion>,
@@ -89,12 +92,14 @@ pub(crate) struct Finished<'a> {
 }
 
 impl Finished<'_> {
-    /// Writes the folder; `config.json` comes last.
+    /// Writes the folder; what makes it a model comes last.
     pub(crate) fn write(self, out: &Path) -> Result<Outcome, TrainError> {
         fs_err::create_dir_all(out)?;
-        let mut config = self.tokenizer.config().clone();
-        config.extend(self.limit.map(|limit| ("model_max_length".to_owned(), json!(limit))));
-        self.tokenizer.with_config(config).save(out)?;
+        if let Some(tokenizer) = self.tokenizer {
+            let mut config = tokenizer.config().clone();
+            config.extend(self.limit.map(|limit| ("model_max_length".to_owned(), json!(limit))));
+            tokenizer.with_config(config).save(out)?;
+        }
         write_events(&out.join("run.jsonl"), &self.fitted.events)?;
         let report = Report {
             title: self.task.1,
@@ -124,8 +129,7 @@ impl Finished<'_> {
                 "heldout_examples": self.examples.1,
                 "cut": self.cut,
             },
-            "settings": self.settings,
-            "seed": self.settings.seed,
+            "seed": self.seed,
             "training": {
                 "best_step": self.fitted.best_step,
                 "examples": self.fitted.seen.0,
@@ -136,6 +140,9 @@ impl Finished<'_> {
             },
             "metrics": self.metrics,
         });
+        if let Some(settings) = self.settings {
+            card["settings"] = json!(settings);
+        }
         if !self.labels.is_empty() {
             card["labels"] = json!(self.labels);
         }

@@ -10,7 +10,7 @@ pub mod classify;
 pub mod compare;
 pub mod embed;
 pub mod fit;
-mod folder;
+pub(crate) mod folder;
 pub mod loss;
 pub mod qa;
 pub mod report;

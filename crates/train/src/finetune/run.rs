@@ -72,26 +72,28 @@ pub fn finetune_classify(
     let metric = ClassifyLearner::metric(problem);
     let mut learner = ClassifyLearner::new(&mut network, problem, &train_examples, &held_examples, settings);
     let (fitted, mut judgement) = fit(&mut learner, weights, settings, metric, observer)?;
-    add_interval(&mut judgement, &held_examples);
+    let answers: Vec<&Answer> = held_examples.iter().map(|example| &example.answer).collect();
+    add_interval(&mut judgement, &answers);
 
     let save = |out: &Path, weights: &Weights| {
-        save_task(out, model, &network, weights, &labels, problem, &tokenizer)
+        Ok(save_task(out, model, &network, weights, &labels, problem, &tokenizer)?)
     };
     Finished {
         task: ("classify", "Classification"),
-        settings,
+        settings: Some(settings),
+        seed: settings.seed,
         sources: &sources,
         about: Map::from_iter([("problem".to_owned(), problem.name().into())]),
         examples: (train_examples.len(), held_examples.len()),
         cut,
         metric,
-        wrong: wrong(&heldout, &judgement, &held_examples, &labels),
+        wrong: wrong(&heldout, &judgement, &answers, &labels),
         metrics: judgement.metrics,
         confusion: judgement.confusion,
         labels: labels.clone(),
         fitted,
         save: &save,
-        tokenizer: &tokenizer,
+        tokenizer: Some(&tokenizer),
         limit: Some(limit),
         baselines: cheap,
     }
@@ -114,9 +116,9 @@ fn within(
 }
 
 /// Where the accuracy would lie on other examples of the same kind, in 95 of 100 cases.
-fn add_interval(judgement: &mut Judgement, examples: &[Example]) {
-    let right = judgement.scores.iter().zip(examples).filter_map(|(scores, example)| match example.answer {
-        Answer::Label(place) => Some(f64::from(u8::from(highest(scores) == place))),
+pub(crate) fn add_interval(judgement: &mut Judgement, answers: &[&Answer]) {
+    let right = judgement.scores.iter().zip(answers).filter_map(|(scores, answer)| match answer {
+        Answer::Label(place) => Some(f64::from(u8::from(highest(scores) == *place))),
         _ => None,
     });
     let right: Vec<f64> = right.collect();
@@ -127,7 +129,7 @@ fn add_interval(judgement: &mut Judgement, examples: &[Example]) {
 }
 
 /// All labels, numbers by their size and words by their spelling, and what kind of problem they make.
-fn labels_of(texts: &[ClassifyExample]) -> Result<(Vec<String>, Problem), TrainError> {
+pub(crate) fn labels_of(texts: &[ClassifyExample]) -> Result<(Vec<String>, Problem), TrainError> {
     let fail = |problem: &str| TrainError::Recipe { place: "labels".into(), problem: problem.to_owned() };
     let Some(first) = texts.first() else {
         return Err(fail("there is no example to learn from\nhint: give more data, or --valid F"));
@@ -191,10 +193,10 @@ fn encode(
 }
 
 /// The examples that went wrong, those first of which the model was surest.
-fn wrong(
+pub(crate) fn wrong(
     texts: &[ClassifyExample],
     judgement: &Judgement,
-    examples: &[Example],
+    answers: &[&Answer],
     labels: &[String],
 ) -> Vec<Wrong> {
     let names = |chosen: Vec<usize>| {
@@ -202,8 +204,8 @@ fn wrong(
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     };
     let mut list: Vec<Wrong> = Vec::new();
-    for ((text, scores), example) in texts.iter().zip(&judgement.scores).zip(examples) {
-        let (expected, got, off) = match &example.answer {
+    for ((text, scores), answer) in texts.iter().zip(&judgement.scores).zip(answers) {
+        let (expected, got, off) = match answer {
             Answer::Label(place) => {
                 let got = highest(scores);
                 (labels[*place].clone(), labels[got].clone(), if got == *place { 0.0 } else { scores[got] })

@@ -76,11 +76,12 @@ pub fn finetune_embed(
     warn_if_worse(&before, &retrieval.metrics, &fitted, observer);
     let write = |out: &Path, weights: &Weights| {
         embedder.save_rules(out, &prompts.by_name())?;
-        save(out, model, &network, weights)
+        Ok(save(out, model, &network, weights)?)
     };
     Finished {
         task: ("embed", "Embedding"),
-        settings,
+        settings: Some(settings),
+        seed: settings.seed,
         sources: &sources,
         labels: Vec::new(),
         about: about(own, &embedder, &prompts, &before),
@@ -92,7 +93,7 @@ pub fn finetune_embed(
         confusion: None,
         fitted,
         save: &write,
-        tokenizer: &Tokenizer::from_folder(model)?,
+        tokenizer: Some(&Tokenizer::from_folder(model)?),
         limit: Some(embedder.max_tokens()),
         baselines: Vec::new(),
     }

@@ -75,12 +75,13 @@ pub fn finetune_qa(
     let mut learner = QaLearner::new(&mut network, &windows, held, settings);
     let (fitted, judgement) = fit(&mut learner, weights, settings, "f1", observer)?;
     let save = |out: &Path, weights: &Weights| {
-        save_task(out, model, &network, weights, &[], Problem::SingleLabel, &tokenizer)
+        Ok(save_task(out, model, &network, weights, &[], Problem::SingleLabel, &tokenizer)?)
     };
     let about = [("answers", json!(judgement.rules)), ("scored_by", json!(script.name()))];
     Finished {
         task: ("qa", "Question answering"),
-        settings,
+        settings: Some(settings),
+        seed: settings.seed,
         sources: &sources,
         about: Map::from_iter(about.map(|(name, value)| (name.to_owned(), value))),
         examples: (training.len(), heldout.len()),
@@ -92,7 +93,7 @@ pub fn finetune_qa(
         labels: Vec::new(),
         fitted,
         save: &save,
-        tokenizer: &tokenizer,
+        tokenizer: Some(&tokenizer),
         limit: Some(limit),
         baselines: Vec::new(),
     }

@@ -1,25 +1,20 @@
 //! From tagged sentences to the folder of a model that tags, with its card and its report.
 
-use crate::classical::crf::{CrfSettings, CrfTagger, Template};
-use crate::classical::hmm::HmmTagger;
 use crate::error::TrainError;
 use crate::finetune::adapt::{Parameters, adapt_task, save_task};
-use crate::finetune::compare::{Baseline, neural_taggers};
+use crate::finetune::compare::taggers;
 use crate::finetune::fit::{Observer, fit};
 use crate::finetune::folder::{Finished, Outcome, Parts, parts};
 use crate::finetune::report::Wrong;
 use crate::finetune::settings::Settings;
 use crate::finetune::tag::{Sentence, TagLearner};
-use crate::metrics::spans::span_counts;
 use hearth_data::labelled::{Loaded, TagExample};
 use hearth_engine::{Framing, frame_words};
 use hearth_model::{Problem, Task, Weights, adapt_folder};
 use hearth_tokenizer::Tokenizer;
 use serde_json::Map;
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Instant;
 
 /// Fine-tunes the encoder in the folder `model` on `training`, and writes the result into `out`. Held-out sentences
 /// are `heldout`, or a share of `training` chosen by the hash of the tokens.
@@ -70,11 +65,12 @@ pub fn finetune_tag(
         TagLearner::new(&mut network, &labels, &train_sentences, &held_sentences, &gold, settings);
     let (fitted, judgement) = fit(&mut learner, weights, settings, metric, observer)?;
     let save = |out: &Path, weights: &Weights| {
-        save_task(out, model, &network, weights, &labels, Problem::SingleLabel, &tokenizer)
+        Ok(save_task(out, model, &network, weights, &labels, Problem::SingleLabel, &tokenizer)?)
     };
     Finished {
         task: ("tag", "Tagging"),
-        settings,
+        settings: Some(settings),
+        seed: settings.seed,
         sources: &sources,
         about: Map::new(),
         examples: (training.len(), heldout.len()),
@@ -86,7 +82,7 @@ pub fn finetune_tag(
         labels: labels.clone(),
         fitted,
         save: &save,
-        tokenizer: &tokenizer,
+        tokenizer: Some(&tokenizer),
         limit: Some(limit),
         baselines: cheap,
     }
@@ -110,7 +106,7 @@ fn encode(
 }
 
 /// The sentences with wrong tags, those with the largest share first.
-fn wrong(examples: &[TagExample], tags: &[Vec<usize>], labels: &[String]) -> Vec<Wrong> {
+pub(crate) fn wrong(examples: &[TagExample], tags: &[Vec<usize>], labels: &[String]) -> Vec<Wrong> {
     let mut list = Vec::new();
     for (example, tags) in examples.iter().zip(tags) {
         let found: Vec<&str> = tags.iter().map(|&tag| labels[tag].as_str()).collect();
@@ -133,48 +129,4 @@ fn wrong(examples: &[TagExample], tags: &[Vec<usize>], labels: &[String]) -> Vec
     }
     list.sort_by(|a, b| b.sureness.total_cmp(&a.sureness));
     list
-}
-
-/// A hidden Markov model, a conditional random field and networks under one, on the same sentences.
-fn taggers(
-    training: &[TagExample],
-    heldout: &[TagExample],
-    labels: &[String],
-    seed: u64,
-    observer: &mut dyn Observer,
-) -> Result<Vec<Baseline>, TrainError> {
-    let sentences: Vec<Vec<String>> = training.iter().map(|e| e.tokens.clone()).collect();
-    let place = |tag: &String| labels.binary_search(tag).unwrap_or_default();
-    let tags: Vec<Vec<usize>> = training.iter().map(|e| e.tags.iter().map(place).collect()).collect();
-    let gold: Vec<Vec<&str>> = heldout.iter().map(|e| e.tags.iter().map(String::as_str).collect()).collect();
-    let words: Vec<Vec<String>> = heldout.iter().map(|e| e.tokens.clone()).collect();
-    let score = |name, found: &[Vec<usize>], seconds| {
-        let names: Vec<Vec<&str>> =
-            found.iter().map(|tags| tags.iter().map(|&tag| labels[tag].as_str()).collect()).collect();
-        let pairs = || gold.iter().flatten().zip(names.iter().flatten());
-        let right = pairs().filter(|(gold, found)| gold == found).count();
-        let accuracy = right as f64 / pairs().count().max(1) as f64;
-        let f1 = span_counts(&gold, &names).micro_average().f1;
-        Baseline { name, accuracy, f1, seconds }
-    };
-    observer.say("a hidden Markov model on the same sentences");
-    let started = Instant::now();
-    let hmm = HmmTagger::fit(&sentences, &tags, labels.len())?;
-    let seconds = started.elapsed().as_secs_f64();
-    let found: Vec<Vec<usize>> = words.iter().map(|words| hmm.tag(words)).collect();
-    let hmm = score("hidden Markov", &found, seconds);
-    observer.say("a conditional random field on the same sentences");
-    let started = Instant::now();
-    let (settings, template) = (CrfSettings::default(), Template::for_sentences(&sentences));
-    let crf =
-        CrfTagger::fit(&sentences, &tags, labels.len(), template, &settings, |_| match observer.stop() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        })?;
-    let seconds = started.elapsed().as_secs_f64();
-    let found: Vec<Vec<usize>> = words.iter().map(|words| crf.tag(words)).collect();
-    let mut all = vec![hmm, score("CRF", &found, seconds)];
-    let training = (&sentences[..], &tags[..]);
-    all.extend(neural_taggers(training, &words, &score, labels.len(), seed, observer)?);
-    Ok(all)
 }

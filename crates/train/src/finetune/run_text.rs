@@ -242,13 +242,14 @@ impl Run {
             Some(lora) => {
                 let base = base.to_string_lossy();
                 let of = AdapterOf { base: &base, task: "CAUSAL_LM", class_prefix: "", prefixed: usize::MAX };
-                save_adapter(out, lora, files.decoder().specs(), weights, &of)
+                Ok(save_adapter(out, lora, files.decoder().specs(), weights, &of)?)
             }
-            None => save_folder(out, files.decoder(), weights, ids, StoredType::F32),
+            None => Ok(save_folder(out, files.decoder(), weights, ids, StoredType::F32)?),
         };
         Finished {
             task: self.task,
-            settings,
+            settings: Some(settings),
+            seed: settings.seed,
             sources: &self.sources,
             about: self.about,
             examples: (self.training.len(), self.heldout.len()),
@@ -260,7 +261,7 @@ impl Run {
             labels: Vec::new(),
             fitted,
             save: &save,
-            tokenizer: &self.tokenizer,
+            tokenizer: Some(&self.tokenizer),
             limit: None,
             baselines: Vec::new(),
         }

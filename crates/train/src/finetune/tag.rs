@@ -128,6 +128,11 @@ pub fn judge_tags(
     let mut runner = TaskRunner::new(model, weights)?;
     let pieces: Vec<&[FramedWords]> = sentences.iter().map(|s| s.pieces.as_slice()).collect();
     let tags = tag_pieces(&mut runner, &pieces, |_| ControlFlow::Continue(()))?;
+    Ok(TagJudgement { metrics: measure_tags(labels, &tags, gold), tags })
+}
+
+/// The metrics of tags, as places among `labels`, whose right ones are `gold`.
+pub fn measure_tags(labels: &[String], tags: &[Vec<usize>], gold: &[Vec<String>]) -> Metrics {
     let names: Vec<Vec<&str>> =
         tags.iter().map(|tags| tags.iter().map(|&tag| labels[tag].as_str()).collect()).collect();
     let gold: Vec<Vec<&str>> = gold.iter().map(|tags| tags.iter().map(String::as_str).collect()).collect();
@@ -140,11 +145,10 @@ pub fn judge_tags(
     let average = spans.micro_average();
     let metrics = [
         ("accuracy", accuracy),
-        ("examples", sentences.len() as f64),
+        ("examples", gold.len() as f64),
         ("span_f1", average.f1),
         ("span_precision", average.precision),
         ("span_recall", average.recall),
     ];
-    let metrics = metrics.map(|(name, value)| (name.to_owned(), value)).into();
-    Ok(TagJudgement { metrics, tags })
+    metrics.map(|(name, value)| (name.to_owned(), value)).into()
 }

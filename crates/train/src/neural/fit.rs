@@ -1,7 +1,7 @@
 //! From labelled sequences to a network with weights.
 
 use crate::error::TrainError;
-use crate::finetune::fit::{Event, Observer, fit};
+use crate::finetune::fit::{Event, Fitted, Observer, fit};
 use crate::finetune::settings::Settings;
 use crate::neural::learner::{Example, NeuralLearner, Score};
 use crate::neural::{Answer, Kind, Network, Shape};
@@ -12,12 +12,10 @@ use hearth_model::Weights;
 pub struct Trained {
     /// The network.
     pub network: Network,
-    /// Its weights after the epoch whose labels were the best.
-    pub weights: Weights,
+    /// How it went, with the weights after the epoch whose labels were the best.
+    pub fitted: Fitted,
     /// What it makes of the held-out examples.
     pub labels: Vec<Vec<usize>>,
-    /// Wall seconds of the steps.
-    pub seconds: f64,
 }
 
 /// What there is to learn from and to judge by.
@@ -28,6 +26,8 @@ pub struct Examples<'a> {
     pub heldout: &'a [Vec<Vec<u32>>],
     /// How their labels are judged.
     pub score: &'a Score<'a>,
+    /// What that is called.
+    pub metric: &'static str,
     /// Features.
     pub features: usize,
     /// Labels.
@@ -45,23 +45,12 @@ impl Shape {
 /// Fewer epochs where the usual number would be more examples than this: the network is there to compare with.
 const MOST_SEEN: f64 = 25_000.0;
 
-/// Trains a small network, and keeps the weights of the epoch that `examples.score` finds best. `observer` may stop it.
-///
-/// # Errors
-/// If the loss stops being a number.
-pub fn fit_network(
-    kind: Kind,
-    answer: Answer,
-    examples: &Examples,
-    seed: u64,
-    observer: &mut dyn Observer,
-) -> Result<Trained, TrainError> {
-    let network = Network::new(Shape::small(kind, answer, examples.features, examples.labels));
-    let weights = Weights::init(&network, seed, false);
+/// How a small network is usually trained on so many examples.
+pub fn usual_settings(answer: Answer, examples: usize, seed: u64) -> Settings {
     let usual: f64 = if answer == Answer::Text { 8.0 } else { 15.0 };
-    let settings = Settings {
+    Settings {
         seed,
-        epochs: usual.min((MOST_SEEN / examples.training.len().max(1) as f64).ceil()),
+        epochs: usual.min((MOST_SEEN / examples.max(1) as f64).ceil()),
         batch: 16,
         lr: 2e-3,
         weight_decay: 1e-2,
@@ -71,21 +60,36 @@ pub fn fit_network(
         pass_tokens: usize::MAX,
         patience: 5,
         ..Settings::default()
-    };
+    }
+}
+
+/// Trains a small network, and keeps the weights of the look that `examples.score` finds best. `observer` may stop it.
+///
+/// # Errors
+/// If the loss stops being a number.
+pub fn fit_network(
+    kind: Kind,
+    answer: Answer,
+    examples: &Examples,
+    settings: &Settings,
+    observer: &mut dyn Observer,
+) -> Result<Trained, TrainError> {
+    let network = Network::new(Shape::small(kind, answer, examples.features, examples.labels));
+    let weights = Weights::init(&network, settings.seed, false);
     let mut learner = NeuralLearner {
         network: &network,
         training: examples.training,
         heldout: examples.heldout,
         score: examples.score,
+        metric: examples.metric,
         dropout: settings.dropout,
     };
-    let mut quiet = Quiet(observer);
-    let (fitted, look) = fit(&mut learner, weights, &settings, NeuralLearner::METRIC, &mut quiet)?;
-    Ok(Trained { weights: fitted.weights, labels: look.labels, seconds: fitted.seconds, network })
+    let (fitted, look) = fit(&mut learner, weights, settings, examples.metric, observer)?;
+    Ok(Trained { fitted, labels: look.labels, network })
 }
 
-/// Hears nothing of the steps, and may still stop them.
-struct Quiet<'a>(&'a mut dyn Observer);
+/// An observer that hears nothing of the steps, and may still stop them.
+pub struct Quiet<'a>(pub &'a mut dyn Observer);
 
 impl Observer for Quiet<'_> {
     fn say(&mut self, _: &str) {}

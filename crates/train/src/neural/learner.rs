@@ -30,6 +30,8 @@ pub struct NeuralLearner<'a> {
     pub heldout: &'a [Vec<Vec<u32>>],
     /// How their labels are judged.
     pub score: &'a Score<'a>,
+    /// What that is called.
+    pub metric: &'static str,
     /// Probability of zeroing a value of what comes in and of what the head sees.
     pub dropout: f32,
 }
@@ -37,15 +39,9 @@ pub struct NeuralLearner<'a> {
 /// Labels of the held-out examples.
 #[derive(Clone, Debug)]
 pub struct NeuralLook {
-    /// `score`.
     metrics: Metrics,
     /// Those labels.
     pub labels: Vec<Vec<usize>>,
-}
-
-impl NeuralLearner<'_> {
-    /// The metric's name.
-    pub const METRIC: &'static str = "score";
 }
 
 impl AsRef<Metrics> for NeuralLook {
@@ -89,7 +85,7 @@ impl Learner for NeuralLearner<'_> {
     fn look(&mut self, weights: &Weights) -> Result<NeuralLook, TrainError> {
         let sequences: Vec<&Tokens> = self.heldout.iter().map(Vec::as_slice).collect();
         let labels = self.network.predict(weights, &sequences)?;
-        let metrics = Metrics::from([(Self::METRIC.to_owned(), (self.score)(&labels))]);
+        let metrics = Metrics::from([(self.metric.to_owned(), (self.score)(&labels))]);
         Ok(NeuralLook { metrics, labels })
     }
 }

@@ -14,7 +14,7 @@ mod learner;
 
 pub use crf::crf_loss;
 pub use features::Features;
-pub use fit::{Examples, Trained, fit_network};
+pub use fit::{Examples, Quiet, Trained, fit_network, usual_settings};
 pub use learner::{Example, NeuralLearner};
 
 use crate::classical::crf::chain::Steps;
@@ -52,6 +52,16 @@ impl Kind {
             Kind::Rnn => "RNN",
             Kind::Lstm => "LSTM",
             Kind::Gru => "GRU",
+        }
+    }
+
+    /// The word that commands take.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Cnn => "cnn",
+            Kind::Rnn => "rnn",
+            Kind::Lstm => "lstm",
+            Kind::Gru => "gru",
         }
     }
 
@@ -264,7 +274,7 @@ impl Network {
 }
 
 /// Sequences that are judged at once.
-const TOGETHER: usize = 32;
+pub(crate) const TOGETHER: usize = 32;
 
 /// Rows of sequences that lie one behind the other.
 fn ranges(lengths: &[usize]) -> impl Iterator<Item = Range<usize>> {

@@ -16,6 +16,7 @@ use hearth_data::labelled::{
     BadRows, Kind, Loaded, ReadOptions, read_chat, read_classify, read_pairs, read_qa, read_tag, read_texts,
 };
 use hearth_engine::{AnswerRules, EmbedOptions, Embedder, ModelFiles};
+use hearth_train::baseline::{TagKind, TextKind, finetune_tags, finetune_texts, is_baseline};
 use hearth_train::finetune::Outcome;
 use hearth_train::finetune::embed::Pairs;
 use hearth_train::finetune::run::finetune_classify;
@@ -24,6 +25,7 @@ use hearth_train::finetune::run_qa::finetune_qa;
 use hearth_train::finetune::run_tag::finetune_tag;
 use hearth_train::finetune::run_text::{Conversations, Texts, finetune_chat, finetune_complete};
 use hearth_train::finetune::settings::Settings;
+use hearth_train::neural::Answer;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -35,7 +37,8 @@ pub struct Finetune {
     /// What is learnt
     #[arg(value_enum)]
     task: Task,
-    /// The model to start from: a folder, or a name of the catalogue
+    /// The model to start from: a folder, or a name of the catalogue; for classify also naive-bayes, svm, cnn, rnn, lstm
+    /// or gru, for tag hmm, crf, cnn, rnn, lstm or gru, which start from nothing
     #[arg(long, value_name = "M")]
     model: String,
     /// Examples: CSV, TSV, JSONL, JSON or Parquet, CoNLL for tag, SQuAD's JSON for qa, texts of any kind for complete;
@@ -90,6 +93,13 @@ enum Task {
     Complete,
 }
 
+/// A model from before the Transformer.
+#[derive(Clone, Copy)]
+enum Own {
+    Texts(TextKind),
+    Tags(TagKind),
+}
+
 fn column(text: &str) -> Result<(String, String), String> {
     let (role, name) = text.split_once('=').ok_or("expected ROLE=NAME, such as label=stars")?;
     Ok((role.to_owned(), name.to_owned()))
@@ -112,21 +122,73 @@ fn kind(name: &str) -> Result<Kind, String> {
 impl Finetune {
     pub fn run(self, terminal: &Terminal, seed: Option<u64>) -> Result<()> {
         self.refuse_flags_of_others()?;
+        let own = self.own_kind()?;
         let settings = self.settings.settings(self.task, seed);
         settings.check()?;
         if let Some(count) = self.preview {
+            if own.is_some() {
+                return Err(Usage(format!("--preview: {} sees words, not tokens", self.model)).into());
+            }
             return self.show(terminal, &settings, count);
         }
         let out = self.out.clone().unwrap_or_default();
-        if out.join("config.json").exists() {
+        if out.join("config.json").exists() || is_baseline(&out) {
             let out = out.display();
             return Err(Usage(format!(
                 "{out}: already holds a model\nhint: choose another --out, or remove it first"
             ))
             .into());
         }
-        let outcome = self.learn(terminal, &settings, &out)?;
+        let outcome = match own {
+            Some(kind) => self.learn_own(terminal, kind, seed, &out)?,
+            None => self.learn(terminal, &settings, &out)?,
+        };
         finish(terminal, &outcome, &out)
+    }
+
+    /// The kind of model from before the Transformer that --model names, unless there is a path of that name.
+    fn own_kind(&self) -> Result<Option<Own>> {
+        if Path::new(&self.model).exists() {
+            return Ok(None);
+        }
+        let own = match self.task {
+            Task::Classify => TextKind::of(&self.model).map(Own::Texts),
+            Task::Tag => TagKind::of(&self.model).map(Own::Tags),
+            _ => None,
+        };
+        let Some(own) = own else {
+            let (texts, tags) = (TextKind::of(&self.model).is_some(), TagKind::of(&self.model).is_some());
+            if !texts && !tags {
+                return Ok(None);
+            }
+            let tasks = [("classify", texts), ("tag", tags)];
+            let tasks: Vec<&str> = tasks.iter().filter(|(_, can)| *can).map(|(name, _)| *name).collect();
+            return Err(Usage(format!("--model {}: only for {}", self.model, tasks.join(" and "))).into());
+        };
+        let is_network = matches!(own, Own::Texts(TextKind::Network(_)) | Own::Tags(TagKind::Network(_)));
+        if let Some(flag) = self.settings.not_for_own(is_network, self.task == Task::Classify) {
+            return Err(Usage(format!("{flag}: not for --model {}", self.model)).into());
+        }
+        Ok(Some(own))
+    }
+
+    fn learn_own(&self, terminal: &Terminal, own: Own, seed: Option<u64>, out: &Path) -> Result<Outcome> {
+        let watch = &mut Watch::new(terminal);
+        let options = &self.options();
+        Ok(match own {
+            Own::Texts(kind) => {
+                let training = self.read(terminal, |paths| read_classify(paths, options, self.labels))?;
+                let labels = training.examples.first().map(|example| example.label.kind());
+                let heldout = self.read_heldout(terminal, |paths| read_classify(paths, options, labels))?;
+                let settings = self.settings.own(Answer::Text, training.examples.len(), seed);
+                finetune_texts(kind, training, heldout, &settings, out, watch)?
+            }
+            Own::Tags(kind) => {
+                let (training, heldout) = self.read_both(terminal, |paths| read_tag(paths, options))?;
+                let settings = self.settings.own(Answer::TagsInARow, training.examples.len(), seed);
+                finetune_tags(kind, training, heldout, &settings, out, watch)?
+            }
+        })
     }
 
     fn learn(&self, terminal: &Terminal, settings: &Settings, out: &Path) -> Result<Outcome> {

@@ -3,6 +3,7 @@
 use super::Task;
 use hearth_train::finetune::embed::EmbedSettings;
 use hearth_train::finetune::settings::{Adapt, Settings, TooLong};
+use hearth_train::neural::{Answer, usual_settings};
 
 /// How it is learnt.
 #[derive(clap::Args)]
@@ -108,6 +109,46 @@ impl SettingsArgs {
             patience: self.patience.unwrap_or(usual.patience),
             ..usual
         }
+    }
+}
+
+impl SettingsArgs {
+    /// How a model from before the Transformer is learnt from so many examples.
+    pub(super) fn own(&self, answer: Answer, examples: usize, seed: Option<u64>) -> Settings {
+        let usual = usual_settings(answer, examples, seed.unwrap_or_default());
+        Settings {
+            epochs: self.epochs.unwrap_or(usual.epochs),
+            batch: self.batch.unwrap_or(usual.batch),
+            lr: self.lr.unwrap_or(usual.lr),
+            max_tokens: self.max_tokens.unwrap_or(usual.max_tokens),
+            dropout: self.dropout.unwrap_or(usual.dropout),
+            holdout: self.holdout.unwrap_or(usual.holdout),
+            looks: self.looks.unwrap_or(usual.looks),
+            patience: self.patience.unwrap_or(usual.patience),
+            ..usual
+        }
+    }
+
+    /// A flag that is given and says nothing to a model from before the Transformer.
+    pub(super) fn not_for_own(&self, is_network: bool, has_length: bool) -> Option<&'static str> {
+        let pretrained = [
+            ("--lora", self.lora.is_some()),
+            ("--last-layers", self.last_layers.is_some()),
+            ("--pass-tokens", self.pass_tokens.is_some()),
+            ("--too-long", !matches!(self.too_long, Long::Refuse)),
+            ("--compare", self.compare),
+            ("--max-tokens", self.max_tokens.is_some() && !(is_network && has_length)),
+        ];
+        let of_steps = [
+            ("--epochs", self.epochs.is_some()),
+            ("--batch", self.batch.is_some()),
+            ("--lr", self.lr.is_some()),
+            ("--dropout", self.dropout.is_some()),
+            ("--looks", self.looks.is_some()),
+            ("--patience", self.patience.is_some()),
+        ];
+        let of_steps = of_steps.into_iter().map(|(flag, given)| (flag, given && !is_network));
+        pretrained.into_iter().chain(of_steps).find(|(_, given)| *given).map(|(flag, _)| flag)
     }
 }
 
