@@ -65,12 +65,7 @@ pub fn finetune_texts(
     let (model, fitted) = TextModel::fit(kind, both.0, both.1, &labels, settings, observer)?;
     let answers: Vec<Answer> = held_labels.iter().map(|&place| Answer::Label(place)).collect();
     let answers: Vec<&Answer> = answers.iter().collect();
-    let mut judgement = measure(&answers, model.scores(&held)?, labels.len());
-    if !model.has_probabilities() {
-        // Distances say nothing of how sure a model is.
-        judgement.metrics.remove("ece");
-        judgement.metrics.remove("loss");
-    }
+    let mut judgement = measure(&answers, model.scores(&held)?, labels.len(), model.has_probabilities());
     add_interval(&mut judgement, &answers);
     let wrong = wrong(&heldout, &judgement, &answers, &labels);
     let done = Done {

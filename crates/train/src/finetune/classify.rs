@@ -152,11 +152,11 @@ pub fn judge(
     let mut scores = run_framed(&mut runner, &inputs, |_| ControlFlow::Continue(()))?;
     scores.iter_mut().for_each(|logits| to_scores(logits, problem));
     let answers: Vec<&Answer> = examples.iter().map(|e| &e.answer).collect();
-    Ok(measure(&answers, scores, model.task().outputs()))
+    Ok(measure(&answers, scores, model.task().outputs(), true))
 }
 
-/// The metrics of scores against the right answers.
-pub fn measure(answers: &[&Answer], scores: Vec<Vec<f32>>, n_labels: usize) -> Judgement {
+/// The metrics of scores against the right answers; how sure a model is counts only where its scores are probabilities.
+pub fn measure(answers: &[&Answer], scores: Vec<Vec<f32>>, n_labels: usize, sure: bool) -> Judgement {
     let mut metrics = Metrics::new();
     let mut put = |name: &str, value: f64| {
         metrics.insert(name.to_owned(), value);
@@ -172,12 +172,14 @@ pub fn measure(answers: &[&Answer], scores: Vec<Vec<f32>>, n_labels: usize) -> J
             put("accuracy", found.accuracy);
             put("macro_f1", found.macro_average.f1);
             put("mcc", found.matthews);
-            let pairs = gold.iter().zip(&predicted).zip(&scores);
-            let top: Vec<(f32, bool)> = pairs.clone().map(|((g, p), s)| (s[*p], g == p)).collect();
-            let (confidence, right): (Vec<f32>, Vec<bool>) = top.into_iter().unzip();
-            put("ece", calibration(&confidence, &right, BINS).expected_error);
-            let surprise = pairs.map(|((g, _), s)| -f64::from(s[*g].max(f32::MIN_POSITIVE)).ln());
-            put("loss", surprise.sum::<f64>() / gold.len() as f64);
+            if sure {
+                let pairs = gold.iter().zip(&predicted).zip(&scores);
+                let top: Vec<(f32, bool)> = pairs.clone().map(|((g, p), s)| (s[*p], g == p)).collect();
+                let (confidence, right): (Vec<f32>, Vec<bool>) = top.into_iter().unzip();
+                put("ece", calibration(&confidence, &right, BINS).expected_error);
+                let surprise = pairs.map(|((g, _), s)| -f64::from(s[*g].max(f32::MIN_POSITIVE)).ln());
+                put("loss", surprise.sum::<f64>() / gold.len() as f64);
+            }
             confusion = Some(found.confusion);
         }
         Some(Answer::Labels(_)) => {
