@@ -2,6 +2,7 @@
 
 mod answer;
 mod bad_input;
+mod baseline;
 #[path = "../../../engine/tests/it/bert_folder.rs"]
 mod bert_folder;
 mod commands;
