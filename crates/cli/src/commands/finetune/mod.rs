@@ -1,7 +1,7 @@
 //! `hearth finetune`: teach a pretrained model a task from labelled examples.
 
 mod settings;
-mod watch;
+pub(super) mod watch;
 
 use self::settings::{EmbedArgs, SettingsArgs};
 use self::watch::{Watch, finish, told};

@@ -78,13 +78,14 @@ fn in_words(metrics: &Metrics) -> String {
     shown.map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join("   ")
 }
 
-pub(super) struct Watch<'a> {
+/// Tells of a run as it goes.
+pub(crate) struct Watch<'a> {
     terminal: &'a Terminal,
     loss: f32,
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(terminal: &'a Terminal) -> Self {
+    pub(crate) fn new(terminal: &'a Terminal) -> Self {
         Watch { terminal, loss: f32::NAN }
     }
 }
