@@ -1,7 +1,6 @@
 """Span F1 of Hearth's taggers beside sklearn-crfsuite's CRF, on the same held-out tenth of a CoNLL file.
 
-    cargo build --release -p hearth-train --example crf_tagger
-    python crf_tagger.py train.conll --hearth ../../target/release/examples/crf_tagger --salts 0 1 2 3 4
+    python crf_tagger.py train.conll --hearth ../../target/release/hearth --salts 0 1 2 3 4
 
 A sentence is held out if sha256(salt, its tokens) says so. Both learn from the same sentences and both are scored by
 seqeval. The peer has two sets of features: `usual` are those of sklearn-crfsuite's tutorial on named entities, less the
@@ -69,22 +68,28 @@ def peer(features, training, test):
     return crf.predict(attributes(test))
 
 
-def hearth(command, training, test):
+def hearth(binary, kind, training, test):
     with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder, name) for name in ("train.conll", "test.conll")]
-        for path, part in zip(paths, (training, test)):
-            write(path, part)
-        run = subprocess.run([command[0], *map(str, paths), *command[1:]], capture_output=True, text=True, check=True)
-    print("   ", run.stderr.strip().replace("\n", "; "))
-    return [block.splitlines() for block in run.stdout.split("\n\n") if block.strip()]
+        train, held, words, model = (Path(folder, name) for name in ("train.conll", "test.conll", "words.conll", "model"))
+        write(train, training)
+        write(held, test)
+        words.write_text("\n".join("".join(f"{token}\n" for token, _ in s) for s in test), encoding="utf-8")
+        # Networks choose their epoch by a tenth of what they may learn from; the others choose nothing.
+        judged = ["--holdout", "0.1"] if kind in ("cnn", "rnn", "lstm", "gru") else ["--valid", held]
+        learn = [binary, "finetune", "tag", "--model", kind, "--data", train, *judged, "--out", model, "--quiet"]
+        subprocess.run(list(map(str, learn)), check=True, capture_output=True)
+        tag = [binary, "tag", model, "--in", words, "--quiet"]
+        run = subprocess.run(list(map(str, tag)), capture_output=True, text=True, check=True)
+    blocks = [block for block in run.stdout.split("\n\n") if block.strip()]
+    return [[line.rsplit("\t", 1)[1] for line in block.splitlines()] for block in blocks]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
-    parser.add_argument("--hearth", required=True, help="the example crf_tagger, built")
+    parser.add_argument("--hearth", required=True, help="the binary")
     parser.add_argument("--salts", nargs="+", default=["0"])
-    parser.add_argument("--ours", nargs="+", default=["crf", "hmm"], help="arguments of the example, each quoted as one")
+    parser.add_argument("--ours", nargs="+", default=["crf", "hmm"], help="kinds: crf, hmm, cnn, rnn, lstm, gru")
     parser.add_argument("--no-peer", action="store_true")
     args = parser.parse_args()
     sentences = read(args.data)
@@ -92,7 +97,7 @@ def main():
     for salt in args.salts:
         test = [s for s in sentences if is_held_out(s, salt)]
         training = [s for s in sentences if not is_held_out(s, salt)]
-        runs = {f"hearth {o}": lambda o=o: hearth([args.hearth, *o.split()], training, test) for o in args.ours}
+        runs = {f"hearth {o}": lambda o=o: hearth(args.hearth, o, training, test) for o in args.ours}
         if not args.no_peer:
             runs |= {f"sklearn-crfsuite {f.__name__}": lambda f=f: peer(f, training, test) for f in (usual, window)}
         for name, run in runs.items():

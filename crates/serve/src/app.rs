@@ -82,7 +82,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/info", get(info))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
-        .route("/openapi.json", get(openapi))
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())
@@ -134,8 +133,4 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
     let text = app.metrics.text(&app.models.loads().await);
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], text).into_response()
-}
-
-async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json")).into_response()
 }
