@@ -37,7 +37,7 @@ impl Classify {
     pub fn run(self, terminal: &Terminal) -> Result<()> {
         let path = resolve(&self.model, terminal)?;
         let mut classifier = match is_baseline(&path) {
-            true => Model::Own(TextModel::open(&path)?),
+            true => Model::Own(Box::new(TextModel::open(&path)?)),
             false => Model::Pretrained(Box::new(Classifier::open(&path)?)),
         };
         let mut input = Lines::open(&self.input)?;
@@ -109,7 +109,7 @@ impl Classify {
 /// A model of either kind.
 enum Model {
     Pretrained(Box<Classifier>),
-    Own(TextModel),
+    Own(Box<TextModel>),
 }
 
 impl Model {

@@ -45,7 +45,7 @@ impl Tag {
     pub fn run(self, terminal: &Terminal) -> Result<()> {
         let path = resolve(&self.model, terminal)?;
         let mut tagger = match is_baseline(&path) {
-            true => Model::Own(TagModel::open(&path)?),
+            true => Model::Own(Box::new(TagModel::open(&path)?)),
             false => Model::Pretrained(Box::new(Tagger::open(&path)?)),
         };
         let mut input = Lines::open(&self.input)?;
@@ -103,7 +103,7 @@ impl Tag {
 /// A model of either kind.
 enum Model {
     Pretrained(Box<Tagger>),
-    Own(TagModel),
+    Own(Box<TagModel>),
 }
 
 impl Model {

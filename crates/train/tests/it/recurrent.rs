@@ -6,7 +6,7 @@ use hearth_tensor::nn::{self, Cell};
 use hearth_tensor::{Rng, Tensor};
 use hearth_train::classical::crf::Template;
 use hearth_train::finetune::fit::{Event, Observer};
-use hearth_train::neural::{Answer, Example, Examples, Features, Kind, fit_network};
+use hearth_train::neural::{Answer, Example, Examples, Features, Kind, fit_network, usual_settings};
 
 const LENGTHS: [usize; 3] = [4, 7, 2];
 const INPUTS: usize = 5;
@@ -80,10 +80,14 @@ fn networks_learn_to_tag_and_runs_repeat_to_the_bit() {
         training: &training,
         heldout: &tokens[100..],
         score: &score,
+        metric: "accuracy",
         features: features.len(),
         labels: 2,
     };
-    let fit = |kind, answer| fit_network(kind, answer, &examples, 1, &mut Silent).expect("learns");
+    let fit = |kind, answer| {
+        let settings = usual_settings(answer, training.len(), 1);
+        fit_network(kind, answer, &examples, &settings, &mut Silent).expect("learns")
+    };
     for kind in Kind::ALL {
         let right = score(&fit(kind, Answer::TagsInARow).labels);
         assert!(right > 0.9, "{kind:?}: {right}");
@@ -93,7 +97,7 @@ fn networks_learn_to_tag_and_runs_repeat_to_the_bit() {
     let data = |weights: &Weights| -> Vec<Vec<f32>> {
         weights.tensors().iter().map(|tensor| tensor.data().to_vec()).collect()
     };
-    assert_eq!(data(&once.weights), data(&again.weights));
+    assert_eq!(data(&once.fitted.weights), data(&again.fitted.weights));
 }
 
 struct Silent;
