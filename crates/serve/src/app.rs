@@ -1,17 +1,20 @@
 //! What all requests share, and which of them goes where.
 
-use crate::api::{answer, chat, completions, embeddings, tasks, tokens};
+use crate::api::{answer, chat, completions, conversations, embeddings, runs, tasks, tokens};
+use crate::conversations::Conversations;
 use crate::door::{DoorOptions, guard_door};
 use crate::error::ApiError;
 use crate::guard::Guard;
 use crate::keys::Keys;
 use crate::metrics::{Metrics, measure};
 use crate::models::{Entry, Models, TextModel};
+use crate::page;
+use crate::runs::Runs;
 use crate::worker::Update;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Router, middleware};
 use hearth_engine::Request;
 use serde_json::{Value, json};
@@ -51,6 +54,10 @@ pub struct App {
     pub guard: Guard,
     /// What was done.
     pub metrics: Metrics,
+    /// What the page keeps, if it may.
+    pub conversations: Option<Conversations>,
+    /// Training runs that the page shows.
+    pub runs: Runs,
 }
 
 /// Who asks.
@@ -80,6 +87,17 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/api/info", get(info))
+        .route("/api/conversations", get(conversations::list))
+        .route(
+            "/api/conversations/{id}",
+            get(conversations::get).put(conversations::put).delete(conversations::remove),
+        )
+        .route("/api/conversations/{id}/messages/{message}", put(conversations::say))
+        .route("/api/runs", get(runs::list))
+        .route("/api/runs/{id}", get(runs::events))
+        .route("/", get(page::index))
+        .route("/page.js", get(page::script))
+        .route("/page.css", get(page::style))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .fallback(nothing)
@@ -122,7 +140,12 @@ async fn info(State(app): State<Arc<App>>) -> Response {
         let loaded = app.models.is_loaded(entry).await;
         models.push(json!({ "id": entry.id, "task": entry.task, "loaded": loaded }));
     }
-    answer(&json!({ "version": env!("CARGO_PKG_VERSION"), "models": models }))
+    answer(&json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "models": models,
+        "keeps_conversations": app.conversations.is_some(),
+        "max_tokens": app.options.usual_tokens,
+    }))
 }
 
 async fn health() -> Response {

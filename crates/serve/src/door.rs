@@ -111,7 +111,7 @@ fn is_loopback(name: &str) -> bool {
 /// Checks the key, and reads the body.
 async fn enter(app: &App, request: &mut Request) -> Result<(), ApiError> {
     let scope = match request.uri().path() {
-        "/health" => None,
+        "/health" | "/" | "/page.js" | "/page.css" => None,
         "/metrics" => Some(Scope::Metrics),
         _ => Some(Scope::Models),
     };

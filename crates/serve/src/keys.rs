@@ -140,6 +140,12 @@ impl Keys {
         Ok(index as u64 + 1)
     }
 
+    /// Whose the key of this number is; without keys, nobody in particular.
+    pub fn name(&self, number: u64) -> &str {
+        let index = (number as usize).checked_sub(1);
+        index.and_then(|index| self.keys.get(index)).map_or("", |key| &key.name)
+    }
+
     /// A bucket that fills by the minute.
     fn count(&self, index: usize, key: &Key) -> Result<(), ApiError> {
         let Some(most) = key.requests_per_minute else { return Ok(()) };

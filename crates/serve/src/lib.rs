@@ -7,18 +7,23 @@
 
 pub mod api;
 pub mod app;
+pub mod conversations;
 pub mod door;
 pub mod error;
 pub mod guard;
 pub mod keys;
 pub mod metrics;
 pub mod models;
+pub mod page;
+pub mod runs;
 pub mod server;
 pub mod worker;
 
 pub use app::{App, ServeOptions};
+pub use conversations::Conversations;
 pub use door::DoorOptions;
 pub use guard::Guard;
 pub use keys::Keys;
 pub use models::{ModelOptions, Models};
+pub use runs::Runs;
 pub use server::{Server, ServerLimits};

@@ -6,8 +6,8 @@ use crate::lines::{Lines, Output};
 use crate::model::resolve;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use hearth_engine::{Classified, Classifier, Problem, TextPair, highest};
-use hearth_train::baseline::{TextModel, is_baseline, one_text};
+use hearth_engine::{Problem, TextPair, highest};
+use hearth_train::baseline::AnyClassifier;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -36,10 +36,7 @@ pub struct Classify {
 impl Classify {
     pub fn run(self, terminal: &Terminal) -> Result<()> {
         let path = resolve(&self.model, terminal)?;
-        let mut classifier = match is_baseline(&path) {
-            true => Model::Own(Box::new(TextModel::open(&path)?)),
-            false => Model::Pretrained(Box::new(Classifier::open(&path)?)),
-        };
+        let mut classifier = AnyClassifier::open(&path)?;
         let mut input = Lines::open(&self.input)?;
         let mut output = Output::open(self.output.clone())?;
         let (mut truncated, mut seconds) = (0, 0.0);
@@ -53,7 +50,7 @@ impl Classify {
             let texts = lines.iter().zip(first..).map(|(line, number)| self.text(line, number));
             let texts: Vec<TextPair> = texts.collect::<Result<_>>()?;
             let started = Instant::now();
-            let found = classifier.classify(&texts)?;
+            let found = classifier.classify(&texts, |_| interrupt::go_on())?;
             seconds += started.elapsed().as_secs_f64();
             truncated += found.truncated;
             let mut out = String::new();
@@ -77,7 +74,7 @@ impl Classify {
         output.end()?;
         let count = input.number();
         if truncated > 0 {
-            let limit = classifier.limit();
+            let limit = classifier.max_tokens();
             terminal.say(&format!("{truncated} of {count} texts were cut to the model's {limit} tokens"));
         }
         terminal.result(
@@ -106,49 +103,8 @@ impl Classify {
     }
 }
 
-/// A model of either kind.
-enum Model {
-    Pretrained(Box<Classifier>),
-    Own(Box<TextModel>),
-}
-
-impl Model {
-    fn labels(&self) -> &[String] {
-        match self {
-            Model::Pretrained(model) => model.labels(),
-            Model::Own(model) => model.labels(),
-        }
-    }
-
-    fn problem(&self) -> Problem {
-        match self {
-            Model::Pretrained(model) => model.problem(),
-            Model::Own(_) => Problem::SingleLabel,
-        }
-    }
-
-    fn classify(&mut self, texts: &[TextPair]) -> Result<Classified> {
-        match self {
-            Model::Pretrained(model) => Ok(model.classify(texts, |_| interrupt::go_on())?),
-            Model::Own(model) => {
-                let texts: Vec<String> = texts.iter().map(one_text).collect();
-                let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-                Ok(Classified { scores: model.scores(&texts)?, truncated: 0 })
-            }
-        }
-    }
-
-    /// Most tokens of a text.
-    fn limit(&self) -> usize {
-        match self {
-            Model::Pretrained(model) => model.max_tokens(),
-            Model::Own(_) => usize::MAX,
-        }
-    }
-}
-
 /// The likeliest label; all that hold, with commas between them; or the value.
-fn label(classifier: &Model, scores: &[f32]) -> String {
+fn label(classifier: &AnyClassifier, scores: &[f32]) -> String {
     let labels = classifier.labels();
     match classifier.problem() {
         Problem::Regression => scores[0].to_string(),

@@ -5,11 +5,12 @@ use crate::interrupt;
 use crate::model::resolve;
 use crate::terminal::Terminal;
 use anyhow::{Context, Result};
+use hearth_data::home;
 use hearth_serve::app::App;
 use hearth_serve::keys::Key;
 use hearth_serve::metrics::Metrics;
 use hearth_serve::models::{ModelOptions, Models};
-use hearth_serve::{DoorOptions, Guard, Keys, ServeOptions, Server, ServerLimits};
+use hearth_serve::{Conversations, DoorOptions, Guard, Keys, Runs, ServeOptions, Server, ServerLimits};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,12 +38,21 @@ pub struct Serve {
     /// A name under which this server may be asked, beside localhost; may be given several times
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
-    /// A page that may ask, such as https://example.org; may be given several times
+    /// A page that may ask, by its scheme and host; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     /// Rules on prompts and answers: a file
     #[arg(long, value_name = "F")]
     guard: Option<PathBuf>,
+    /// The file that the page's conversations are kept in [default: conversations.sqlite in HEARTH_HOME]
+    #[arg(long, value_name = "F")]
+    conversations: Option<PathBuf>,
+    /// Keep no conversations
+    #[arg(long, conflicts_with = "conversations")]
+    no_conversations: bool,
+    /// A folder whose training runs the page shows, with those below it; may be given several times [default: .]
+    #[arg(long, value_name = "DIR")]
+    runs: Vec<PathBuf>,
     /// Most continuations of a model at once
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64))]
     parallel: u64,
@@ -86,6 +96,8 @@ impl Serve {
             cache_bytes: self.cache_mb << 20,
             close_after: (self.close_after > 0).then(|| Duration::from_secs(self.close_after)),
         };
+        let conversations = self.conversations.clone().unwrap_or_else(|| home().join("conversations.sqlite"));
+        let runs = if self.runs.is_empty() { vec![PathBuf::from(".")] } else { self.runs.clone() };
         let app = App {
             models: Models::new(named, options)?,
             options: ServeOptions {
@@ -102,6 +114,10 @@ impl Serve {
             },
             guard: self.guard.as_deref().map(Guard::read).transpose()?.unwrap_or_default(),
             metrics: Metrics::default(),
+            conversations: (!self.no_conversations)
+                .then(|| Conversations::open(&conversations))
+                .transpose()?,
+            runs: Runs::new(runs),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         runtime.context("starting the server")?.block_on(self.listen(Arc::new(app), terminal))

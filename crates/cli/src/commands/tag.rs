@@ -6,8 +6,7 @@ use crate::lines::{Lines, Output};
 use crate::model::resolve;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use hearth_engine::Tagger;
-use hearth_train::baseline::{TagModel, is_baseline};
+use hearth_train::baseline::AnyTagger;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -44,10 +43,7 @@ struct Sentence {
 impl Tag {
     pub fn run(self, terminal: &Terminal) -> Result<()> {
         let path = resolve(&self.model, terminal)?;
-        let mut tagger = match is_baseline(&path) {
-            true => Model::Own(Box::new(TagModel::open(&path)?)),
-            false => Model::Pretrained(Box::new(Tagger::open(&path)?)),
-        };
+        let mut tagger = AnyTagger::open(&path)?;
         let mut input = Lines::open(&self.input)?;
         let mut output = Output::open(self.output.clone())?;
         let (mut sentences, mut words, mut seconds) = (0, 0, 0.0);
@@ -81,7 +77,7 @@ impl Tag {
             if over || ready.len() >= CHUNK {
                 let started = Instant::now();
                 let texts: Vec<&[String]> = ready.iter().map(|s| s.words.as_slice()).collect();
-                let tags = tagger.tag(&texts)?;
+                let tags = tagger.tag(&texts, |_| interrupt::go_on())?;
                 seconds += started.elapsed().as_secs_f64();
                 output.add(&tagged(&ready, &tags, tagger.labels()))?;
                 sentences += ready.len();
@@ -97,28 +93,6 @@ impl Tag {
         let rate = if seconds > 0.0 { words as f64 / seconds } else { 0.0 };
         let json = json!({ "sentences": sentences, "words": words, "words_per_second": rate });
         terminal.result("", &json)
-    }
-}
-
-/// A model of either kind.
-enum Model {
-    Pretrained(Box<Tagger>),
-    Own(Box<TagModel>),
-}
-
-impl Model {
-    fn labels(&self) -> &[String] {
-        match self {
-            Model::Pretrained(model) => model.labels(),
-            Model::Own(model) => model.labels(),
-        }
-    }
-
-    fn tag(&mut self, sentences: &[&[String]]) -> Result<Vec<Vec<usize>>> {
-        match self {
-            Model::Pretrained(model) => Ok(model.tag(sentences, |_| interrupt::go_on())?),
-            Model::Own(model) => Ok(model.tag(sentences)?),
-        }
     }
 }
 

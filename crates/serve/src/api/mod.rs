@@ -1,10 +1,12 @@
-//! OpenAI's interface: what it asks for, and the shapes of what it answers.
+//! What may be asked for, and the shapes of what is answered: OpenAI's interface, and what the page needs beside it.
 
 pub mod chat;
 pub mod completions;
+pub mod conversations;
 pub mod embeddings;
 pub mod logprobs;
 pub mod params;
+pub mod runs;
 pub mod stream;
 pub mod tasks;
 pub mod tokens;
@@ -12,6 +14,8 @@ pub mod tools;
 
 use crate::error::ApiError;
 use axum::body::{Body, Bytes};
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hearth_engine::{FinishReason, Finished};
@@ -38,6 +42,21 @@ pub fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
         .end()
         .map_err(|error| ApiError::bad(format!("the body isn't JSON: {error}")).code("invalid_json"))?;
     Ok(value)
+}
+
+/// What stands behind the `?` of an address; an error has the shape of all others.
+#[derive(Debug)]
+pub struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(asked)) => Ok(Asked(asked)),
+            Err(rejection) => Err(ApiError::bad(rejection.body_text())),
+        }
+    }
 }
 
 /// An answer of JSON.

@@ -1,6 +1,8 @@
 //! Integration tests of the server, through its router and through a real socket, with a small model of random weights.
 
+mod clients;
 mod openai;
+mod page;
 mod sockets;
 
 use axum::body::Body;
@@ -11,7 +13,7 @@ use hearth_model::{Decoder, DecoderConfig, StoredType, Weights, save_folder};
 use hearth_serve::app::{App, router};
 use hearth_serve::keys::Key;
 use hearth_serve::metrics::Metrics;
-use hearth_serve::{DoorOptions, Guard, Keys, ModelOptions, Models, ServeOptions};
+use hearth_serve::{Conversations, DoorOptions, Guard, Keys, ModelOptions, Models, Runs, ServeOptions};
 use hearth_tokenizer::{BpeTrainer, END_OF_TEXT, PreTokenizer};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -26,19 +28,22 @@ const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{%
                         {% if add_generation_prompt %}assistant:{% endif %}";
 
 /// Writes a model that talks, if not sensibly.
-fn write_model(dir: &Path, context: usize) {
+fn write_model(dir: &Path, width: usize, context: usize, ends: bool) {
     let texts = [TEXT, TEXT].into_iter().map(|text| Ok::<_, std::io::Error>(text.to_owned()));
     let tokenizer = BpeTrainer::new(330, PreTokenizer::Qwen2).train(texts, |_| {}).expect("trains");
     let vocab = tokenizer.vocab_size().next_multiple_of(64);
-    let config = DecoderConfig { tied_head: false, ..DecoderConfig::native(vocab, 32, 2, context) };
+    let config = DecoderConfig { tied_head: false, ..DecoderConfig::native(vocab, width, 2, context) };
     let decoder = Decoder::new(config).expect("valid");
     let mut weights = Weights::init(&decoder, 11, false);
     for tensor in weights.tensors_mut().iter_mut().filter(|t| t.shape().len() == 2) {
         tensor.data_mut().iter_mut().for_each(|x| *x *= 12.0);
     }
-    let eos = tokenizer.id_of(END_OF_TEXT);
+    let eos = tokenizer.id_of(END_OF_TEXT).filter(|_| ends);
     let mut config = tokenizer.config().clone();
     config.insert("chat_template".into(), TEMPLATE.into());
+    if !ends {
+        config.remove("eos_token");
+    }
     std::fs::create_dir_all(dir).expect("made");
     tokenizer.with_config(config).save(dir).expect("saves");
     save_folder(dir, &decoder, &weights, SpecialIds { bos: None, eos }, StoredType::F32).expect("saves");
@@ -57,7 +62,22 @@ impl Room {
 
     fn with(change: impl FnOnce(&mut (ModelOptions, ServeOptions, DoorOptions)), keys: Vec<Key>) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
-        write_model(&dir.path().join("tiny"), 400);
+        write_model(&dir.path().join("tiny"), 32, 400, true);
+        Self::of(dir, change, keys)
+    }
+
+    /// A server whose model writes for as long as it may, slowly enough to be stopped.
+    fn without_end(context: usize) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        write_model(&dir.path().join("tiny"), 512, context, false);
+        Self::of(dir, |_| {}, Vec::new())
+    }
+
+    fn of(
+        dir: tempfile::TempDir,
+        change: impl FnOnce(&mut (ModelOptions, ServeOptions, DoorOptions)),
+        keys: Vec<Key>,
+    ) -> Self {
         let models = ModelOptions { together: 8, waiting: 100, cache_bytes: 64 << 20, close_after: None };
         let mut options = (models, ServeOptions::default(), DoorOptions::default());
         options.1.usual_tokens = 24;
@@ -70,6 +90,8 @@ impl Room {
             door: options.2,
             guard: Guard::default(),
             metrics: Metrics::default(),
+            conversations: Some(Conversations::in_memory().expect("a store")),
+            runs: Runs::default(),
         };
         Room { app: Arc::new(app), _dir: dir }
     }

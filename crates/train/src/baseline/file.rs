@@ -30,6 +30,23 @@ pub fn is_baseline(dir: &Path) -> bool {
     dir.join(MODEL).is_file()
 }
 
+/// What the model of a folder was made for, `classify` or `tag`, if it is one from before the Transformer.
+///
+/// # Errors
+/// If its file can't be read.
+pub fn baseline_task(dir: &Path) -> Result<Option<String>, TrainError> {
+    #[derive(Deserialize)]
+    struct Named {
+        task: String,
+    }
+    if !is_baseline(dir) {
+        return Ok(None);
+    }
+    let text = fs_err::read(dir.join(MODEL))?;
+    let named: Named = serde_json::from_slice(&text).map_err(|error| damaged(dir, error.to_string()))?;
+    Ok(Some(named.task))
+}
+
 fn damaged(dir: &Path, problem: impl Into<String>) -> TrainError {
     TrainError::Recipe { place: dir.join(MODEL).display().to_string(), problem: problem.into() }
 }
