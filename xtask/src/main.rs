@@ -1,5 +1,6 @@
-//! Developer commands: `cargo xtask check`, `test`, `fuzz`, `peers`, `asan`.
+//! Developer commands: `cargo xtask check`, `test`, `clients`, `fuzz`, `peers`, `asan`.
 
+mod clients;
 mod fuzz;
 mod peers;
 mod test_all;
@@ -14,6 +15,7 @@ usage: cargo xtask COMMAND
 
   check [--no-tests]   what CI runs: fmt, clippy, tidy, docs, deny if installed, tests
   test                 all tests, with a summary of them all at the end
+  clients              the page against its source, then in Chromium; Python's openai package (Node.js, Python)
   fuzz [--seconds N] [TARGET…]
                        parsers of outside bytes under libFuzzer, 60 s each (nightly and cargo-fuzz)
   peers                checks against PyTorch and transformers (makes bench/.venv, about 5 GB)
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         ["check"] => check(true),
         ["check", "--no-tests"] => check(false),
         ["test"] => test_all::run(),
+        ["clients"] => clients::run(),
         ["fuzz", ref rest @ ..] => fuzz::run(rest),
         ["peers"] => peers::run(),
         ["asan"] => asan(),

@@ -1,6 +1,6 @@
 //! What all requests share, and which of them goes where.
 
-use crate::api::{answer, chat, completions, conversations, embeddings, runs, tasks, tokens};
+use crate::api::{answer, chat, completions, conversations, embeddings, openapi, runs, tasks, tokens};
 use crate::conversations::Conversations;
 use crate::door::{DoorOptions, guard_door};
 use crate::error::ApiError;
@@ -98,6 +98,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/", get(page::index))
         .route("/page.js", get(page::script))
         .route("/page.css", get(page::style))
+        .route("/openapi.json", get(openapi::openapi))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .fallback(nothing)

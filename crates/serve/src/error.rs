@@ -3,6 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hearth_engine::EngineError;
+use hearth_train::TrainError;
 use serde_json::{Value, json};
 
 /// What a request gets that can't be served.
@@ -70,6 +71,15 @@ impl ApiError {
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         ApiError::of(&error)
+    }
+}
+
+impl From<TrainError> for ApiError {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Engine(error) => ApiError::of(&error),
+            error => ApiError::internal(error.to_string()),
+        }
     }
 }
 

@@ -3,11 +3,11 @@
 use crate::error::ApiError;
 use crate::worker::{Worker, WorkerOptions};
 use axum::http::StatusCode;
-use hearth_engine::{
-    ChatTemplate, Classifier, EmbedOptions, Embedder, Engine, EngineError, SpecialRules, Tagger,
-};
+use hearth_engine::{ChatTemplate, EmbedOptions, Embedder, Engine, EngineError, SpecialRules};
 use hearth_model::{Adapter, EncoderFolder, gguf::Gguf};
 use hearth_tokenizer::Tokenizer;
+use hearth_train::TrainError;
+use hearth_train::baseline::{AnyClassifier, AnyTagger, baseline_task};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,9 +86,9 @@ pub enum Model {
     /// It makes vectors.
     Embedding(Arc<Mutex<Embedder>>),
     /// It gives texts labels.
-    Classify(Arc<Mutex<Classifier>>),
+    Classify(Arc<Mutex<AnyClassifier>>),
     /// It gives words tags.
-    Tag(Arc<Mutex<Tagger>>),
+    Tag(Arc<Mutex<AnyTagger>>),
 }
 
 /// A model that continues texts, with all that is needed to make requests of texts.
@@ -118,7 +118,7 @@ impl Models {
     ///
     /// # Errors
     /// If a name comes twice, or a path is no model.
-    pub fn new(named: Vec<(String, PathBuf)>, options: ModelOptions) -> Result<Self, EngineError> {
+    pub fn new(named: Vec<(String, PathBuf)>, options: ModelOptions) -> Result<Self, TrainError> {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let mut models = Models { entries: Vec::new(), slots: Vec::new(), options, created };
         let same = |a: &Path, b: &Path| match (a.canonicalize(), b.canonicalize()) {
@@ -148,7 +148,8 @@ impl Models {
         if let Some(twice) = models.entries.windows(2).find(|pair| pair[0].id == pair[1].id) {
             let problem =
                 format!("two models are called {:?}\nhint: NAME=PATH gives one another name", twice[0].id);
-            return Err(EngineError::BadFile { path: models.slots[twice[1].slot].path.clone(), problem });
+            let path = models.slots[twice[1].slot].path.clone();
+            return Err(EngineError::BadFile { path, problem }.into());
         }
         Ok(models)
     }
@@ -302,13 +303,13 @@ impl Model {
     }
 }
 
-fn open(path: &Path, task: Task, options: WorkerOptions) -> Result<Model, EngineError> {
+fn open(path: &Path, task: Task, options: WorkerOptions) -> Result<Model, TrainError> {
     Ok(match task {
         Task::Embedding => {
             Model::Embedding(Arc::new(Mutex::new(Embedder::open(path, &EmbedOptions::default())?)))
         }
-        Task::Classify => Model::Classify(Arc::new(Mutex::new(Classifier::open(path)?))),
-        Task::Tag => Model::Tag(Arc::new(Mutex::new(Tagger::open(path)?))),
+        Task::Classify => Model::Classify(Arc::new(Mutex::new(AnyClassifier::open(path)?))),
+        Task::Tag => Model::Tag(Arc::new(Mutex::new(AnyTagger::open(path)?))),
         Task::Chat | Task::Completion => {
             let adapters = options.adapters.len();
             let path = path.to_owned();
@@ -326,7 +327,12 @@ fn open(path: &Path, task: Task, options: WorkerOptions) -> Result<Model, Engine
 }
 
 /// What a model is for, by its files.
-fn task_of(path: &Path) -> Result<Task, EngineError> {
+fn task_of(path: &Path) -> Result<Task, TrainError> {
+    match baseline_task(path)?.as_deref() {
+        None => {}
+        Some("tag") => return Ok(Task::Tag),
+        Some(_) => return Ok(Task::Classify),
+    }
     if path.is_file() {
         let file = Gguf::open(path)?;
         if file.get::<&str>("general.architecture")? == "bert" {
@@ -352,7 +358,7 @@ fn task_of(path: &Path) -> Result<Task, EngineError> {
     if config.is_file() && EncoderFolder::is_encoder(path)? {
         return Ok(Task::Embedding);
     }
-    chat_or_completion(path, Task::Completion)
+    Ok(chat_or_completion(path, Task::Completion)?)
 }
 
 /// Whether a folder brings a chat template; `otherwise` if it brings no tokenizer.

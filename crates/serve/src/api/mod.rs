@@ -5,6 +5,7 @@ pub mod completions;
 pub mod conversations;
 pub mod embeddings;
 pub mod logprobs;
+pub mod openapi;
 pub mod params;
 pub mod runs;
 pub mod stream;

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 /// A server that listens, and the word that ends it.
-async fn started(
+pub async fn started(
     room: &Room,
     limits: ServerLimits,
 ) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
