@@ -3,6 +3,7 @@
 mod sentiment;
 
 use crate::commands::pretrain::finish;
+use crate::commands::serve::Serve;
 use crate::failure::Usage;
 use crate::interrupt;
 use crate::model::resolve;
@@ -35,7 +36,7 @@ pub struct Quickstart {
     /// Leave out the last acts, which fetch models of 98 and 90 MB with pip
     #[arg(long)]
     no_fetch: bool,
-    /// Don't start a server at the end (this version has none yet)
+    /// Don't serve the page, on which one talks with the models, at the end
     #[arg(long)]
     no_serve: bool,
 }
@@ -51,8 +52,7 @@ const CHINESE: &str = include_str!("../../../../recipes/quickstart-zh.toml");
 
 impl Quickstart {
     pub fn run(self, terminal: &Terminal, seed: Option<u64>) -> Result<()> {
-        // Nothing to decline yet.
-        let Quickstart { lang, data, minutes, out, no_fetch, no_serve: _ } = self;
+        let Quickstart { lang, data, minutes, out, no_fetch, no_serve } = self;
         let (text, place) = match lang {
             Language::En => (ENGLISH, "recipes/quickstart-en.toml"),
             Language::Zh => (CHINESE, "recipes/quickstart-zh.toml"),
@@ -94,10 +94,21 @@ impl Quickstart {
         if let Some([ours, theirs]) = larger {
             json["compared_bits_per_byte"] = json!({ "trained": ours, REAL_MODEL: theirs });
         }
+        let mut models = vec![out.display().to_string()];
+        if larger.is_some() {
+            models.insert(0, REAL_MODEL.to_owned());
+        }
         if let Some(accuracies) = sentiment {
             json["sentiment_accuracy"] = accuracies;
+            let folder = sentiment::model(&out);
+            models.extend(folder.is_dir().then(|| format!("sentiment={}", folder.display())));
         }
-        terminal.result("", &json)
+        terminal.result("", &json)?;
+        if no_serve || interrupt::asked() {
+            return Ok(());
+        }
+        terminal.say("\nNow the models and their curves on a page; Ctrl-C ends it.");
+        Serve::of(&models, &out).run(terminal)
     }
 }
 

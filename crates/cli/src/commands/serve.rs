@@ -5,14 +5,16 @@ use crate::interrupt;
 use crate::model::resolve;
 use crate::terminal::Terminal;
 use anyhow::{Context, Result};
+use clap::Parser;
 use hearth_data::home;
 use hearth_serve::app::App;
 use hearth_serve::keys::Key;
 use hearth_serve::metrics::Metrics;
 use hearth_serve::models::{ModelOptions, Models};
 use hearth_serve::{Conversations, DoorOptions, Guard, Keys, Runs, ServeOptions, Server, ServerLimits};
+use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +79,28 @@ pub struct Serve {
 const KEY_VARIABLE: &str = "HEARTH_API_KEY";
 
 impl Serve {
+    /// Serves these models and the runs in a folder, with all else as it usually is; on another port if the usual one
+    /// is taken.
+    pub fn of(models: &[String], runs: &Path) -> Self {
+        #[derive(clap::Parser)]
+        struct Alone {
+            #[command(flatten)]
+            serve: Serve,
+        }
+        let usual = Alone::parse_from(
+            ["serve", "--runs"]
+                .map(OsStr::new)
+                .into_iter()
+                .chain([runs.as_os_str()])
+                .chain(std::iter::once(OsStr::new("--")).chain(models.iter().map(OsStr::new))),
+        );
+        let mut serve = usual.serve;
+        if std::net::TcpListener::bind((serve.host, serve.port)).is_err() {
+            serve.port = 0;
+        }
+        serve
+    }
+
     pub fn run(self, terminal: &Terminal) -> Result<()> {
         let mut keys = self.keys.as_deref().map(Keys::read).transpose()?.unwrap_or_default();
         let given = self.api_key.clone().or_else(|| std::env::var(KEY_VARIABLE).ok());

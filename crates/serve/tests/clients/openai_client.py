@@ -103,6 +103,13 @@ assert "".join(lists.tokens).startswith("The cat sat") and lists.text_offset == 
 pieces = client.completions.create(**settings, stream=True)
 assert "The cat sat" + "".join(piece.choices[0].text for piece in pieces) == completion.choices[0].text
 
+# Vectors; the package asks for base64 unless told otherwise.
+vectors = client.embeddings.create(model="vectors", input=["the cat sat", "dogs ran"])
+plain = client.embeddings.create(model="vectors", input="the cat sat", encoding_format="float", dimensions=16)
+assert [len(one.embedding) for one in vectors.data] == [64, 64] and len(plain.data[0].embedding) == 16
+cosine = sum(a * b for a, b in zip(plain.data[0].embedding, vectors.data[0].embedding))
+assert cosine > 0 and abs(sum(a * a for a in vectors.data[0].embedding) - 1) < 1e-5
+
 # What can't be done is told in the package's own errors.
 for wrong, error in [
     ({"model": "other"}, openai.NotFoundError),

@@ -3,6 +3,7 @@
 
 use crate::Room;
 use crate::sockets::started;
+use crate::tasks::write_embedder;
 use hearth_serve::{Runs, ServerLimits};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -32,7 +33,11 @@ fn from_environment(name: &str) -> PathBuf {
 async fn openais_own_client() {
     let python = from_environment("HEARTH_CLIENTS_PYTHON");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/openai_client.py");
-    run(&Room::new(), &python.to_string_lossy(), script, &[]).await;
+    let room = Room::with_more(|dir| {
+        write_embedder(&dir.join("vectors"));
+        vec![("vectors".to_owned(), dir.join("vectors"))]
+    });
+    run(&room, &python.to_string_lossy(), script, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ mod clients;
 mod openai;
 mod page;
 mod sockets;
+mod tasks;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
@@ -17,7 +18,7 @@ use hearth_serve::{Conversations, DoorOptions, Guard, Keys, ModelOptions, Models
 use hearth_tokenizer::{BpeTrainer, END_OF_TEXT, PreTokenizer};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tower::ServiceExt;
@@ -63,26 +64,35 @@ impl Room {
     fn with(change: impl FnOnce(&mut (ModelOptions, ServeOptions, DoorOptions)), keys: Vec<Key>) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         write_model(&dir.path().join("tiny"), 32, 400, true);
-        Self::of(dir, change, keys)
+        Self::of(dir, change, keys, Vec::new())
     }
 
     /// A server whose model writes for as long as it may, slowly enough to be stopped.
     fn without_end(context: usize) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         write_model(&dir.path().join("tiny"), 512, context, false);
-        Self::of(dir, |_| {}, Vec::new())
+        Self::of(dir, |_| {}, Vec::new(), Vec::new())
+    }
+
+    /// A server with other models beside the first, which are written into a folder.
+    fn with_more(write: impl FnOnce(&Path) -> Vec<(String, PathBuf)>) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        write_model(&dir.path().join("tiny"), 32, 400, true);
+        let more = write(dir.path());
+        Self::of(dir, |_| {}, Vec::new(), more)
     }
 
     fn of(
         dir: tempfile::TempDir,
         change: impl FnOnce(&mut (ModelOptions, ServeOptions, DoorOptions)),
         keys: Vec<Key>,
+        more: Vec<(String, PathBuf)>,
     ) -> Self {
         let models = ModelOptions { together: 8, waiting: 100, cache_bytes: 64 << 20, close_after: None };
         let mut options = (models, ServeOptions::default(), DoorOptions::default());
         options.1.usual_tokens = 24;
         change(&mut options);
-        let named = vec![("tiny".to_owned(), dir.path().join("tiny"))];
+        let named = [("tiny".to_owned(), dir.path().join("tiny"))].into_iter().chain(more).collect();
         let app = App {
             models: Models::new(named, options.0).expect("models"),
             options: options.1,

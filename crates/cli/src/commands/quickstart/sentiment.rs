@@ -16,12 +16,24 @@ use hearth_train::finetune::run::finetune_classify;
 use hearth_train::finetune::settings::{Adapt, Settings, TooLong};
 use hearth_train::neural::{Answer, usual_settings};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const ENCODER: &str = "minilm-l6";
 /// Reviews to learn from, and to judge by.
 const LEARNT: usize = 300;
 const JUDGED: usize = 500;
+
+/// The model that began from what others pretrained.
+const PRETRAINED: &str = "pretrained";
+
+/// The folder of that model.
+pub(super) fn model(out: &Path) -> PathBuf {
+    folder(out).join(PRETRAINED)
+}
+
+fn folder(out: &Path) -> PathBuf {
+    out.join("sentiment")
+}
 
 /// Learns whether reviews are kind in three ways, keeps the models under `out`, and returns their accuracies. An
 /// encoder that can't be fetched is no failure: the run is whole without it.
@@ -47,14 +59,14 @@ pub(super) fn learn(terminal: &Terminal, out: &Path, seed: u64) -> Result<Option
         seed,
         ..Settings::for_heads(Adapt::Full)
     };
-    let folder = out.join("sentiment");
+    let folder = folder(out);
     // The same architecture with weights that were never trained.
     let blank = folder.join("blank");
     let model = EncoderFolder::open(&encoder)?.encoder;
     save_encoder_folder(&blank, &model, &Weights::init(&model, seed, false), StoredType::F32)?;
     Tokenizer::from_folder(&encoder)?.save(&blank)?;
     let mut results: Vec<(&str, Outcome)> = Vec::new();
-    for (name, from) in [("pretrained", &encoder), ("unpretrained", &blank)] {
+    for (name, from) in [(PRETRAINED, &encoder), ("unpretrained", &blank)] {
         let watch = &mut Watch::new(terminal);
         let data = (training.clone(), Some(heldout.clone()));
         results.push((name, finetune_classify(from, data.0, data.1, &settings, &folder.join(name), watch)?));
