@@ -81,7 +81,7 @@ impl Runs {
     /// Whole events of a run from a byte of its log on; none if there is no such run.
     ///
     /// # Errors
-    /// If the log can't be read, or a line of it is no JSON.
+    /// If no event begins there, the log can't be read, or a line of it is no JSON.
     pub fn events(&self, id: &str, from: u64) -> Option<io::Result<Events>> {
         let run = self.list().into_iter().find(|run| run.id == id)?;
         Some(events_of(&run.log, from))
@@ -105,7 +105,17 @@ fn events_of(log: &Path, from: u64) -> io::Result<Events> {
     let length = file.metadata()?.len();
     // A run that was begun again has a shorter log.
     let from = if from > length { 0 } else { from };
-    file.seek(SeekFrom::Start(from))?;
+    if let Some(before) = from.checked_sub(1) {
+        let mut byte = [0];
+        file.seek(SeekFrom::Start(before))?;
+        file.read_exact(&mut byte)?;
+        if byte != [b'\n'] {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("no event begins at byte {from}"),
+            ));
+        }
+    }
     let mut bytes = Vec::new();
     file.take(PIECE).read_to_end(&mut bytes)?;
     // The last line may still be on its way.
@@ -148,6 +158,9 @@ mod tests {
         let texts: Vec<&str> = told.events.iter().map(|event| event.get()).collect();
         assert_eq!(texts, ["{\"event\":\"start\"}", "{\"event\":\"step\",\"loss\":1.50}"]);
         assert!(told.end);
+        assert!(
+            runs.events(id, 3).expect("a run").expect_err("inside a line").to_string().contains("byte 3")
+        );
         write(
             "runs/a/run.jsonl",
             "{\"event\":\"start\"}\n{\"event\":\"step\",\"loss\":1.50}\n{\"event\":\"done\"}\n",

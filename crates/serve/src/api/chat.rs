@@ -16,7 +16,7 @@ use axum::extract::State;
 use axum::response::Response;
 use hearth_engine::{Constraint, Message, Prompt, TokenLogprobs};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -38,7 +38,7 @@ struct Chat {
 struct Turn {
     role: String,
     content: Option<Content>,
-    tool_calls: Option<Value>,
+    tool_calls: Option<Vec<Map<String, Value>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,14 +78,16 @@ impl Turn {
             }
         };
         // Arguments come as text and go into templates as an object.
-        let calls = self.tool_calls.filter(|calls| !calls.is_null()).map(|mut calls| {
-            for call in calls.as_array_mut().into_iter().flatten() {
-                let arguments = &mut call["function"]["arguments"];
-                if let Some(parsed) = arguments.as_str().and_then(|text| serde_json::from_str(text).ok()) {
+        let calls = self.tool_calls.map(|calls| {
+            let parsed = calls.into_iter().map(|mut call| {
+                if let Some(arguments) = call.get_mut("function").and_then(|of| of.get_mut("arguments"))
+                    && let Some(parsed) = arguments.as_str().and_then(|text| serde_json::from_str(text).ok())
+                {
                     *arguments = parsed;
                 }
-            }
-            calls
+                Value::Object(call)
+            });
+            Value::Array(parsed.collect())
         });
         Ok(Message { tool_calls: calls, ..Message::new(self.role, content) })
     }

@@ -14,8 +14,8 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// Lines of a list, where none are asked for, and at most.
-const USUAL_LINES: usize = 50;
-const MOST_LINES: usize = 200;
+const USUAL_LINES: u32 = 50;
+const MOST_LINES: u32 = 200;
 /// Characters of an identifier.
 const LONGEST_ID: usize = 64;
 /// Characters of a title.
@@ -68,8 +68,8 @@ fn check_id(id: &str) -> Result<(), ApiError> {
 #[derive(Debug, Deserialize)]
 pub struct Wanted {
     query: Option<String>,
-    limit: Option<usize>,
-    skip: Option<usize>,
+    limit: Option<u32>,
+    skip: Option<u32>,
 }
 
 /// Lines of the latest conversations, or of those where words come up.
@@ -81,8 +81,11 @@ pub async fn list(
     Extension(caller): Extension<Caller>,
     Asked(wanted): Asked<Wanted>,
 ) -> Result<Response, ApiError> {
-    let limit = wanted.limit.unwrap_or(USUAL_LINES).clamp(1, MOST_LINES);
-    let skip = wanted.skip.unwrap_or(0).min(u32::MAX as usize);
+    let limit = wanted.limit.unwrap_or(USUAL_LINES);
+    if !(1..=MOST_LINES).contains(&limit) {
+        return Err(ApiError::field("limit", format!("{limit}, expected 1 to {MOST_LINES}")));
+    }
+    let (limit, skip) = (limit as usize, wanted.skip.unwrap_or(0) as usize);
     let lines =
         stored(&app, caller, move |store, owner| store.list(owner, wanted.query.as_deref(), limit, skip));
     let lines = lines.await?;

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
+use std::io;
 use std::sync::Arc;
 
 /// Which events are wanted.
@@ -30,7 +31,7 @@ pub async fn list(State(app): State<Arc<App>>) -> Result<Response, ApiError> {
 /// Events of a run.
 ///
 /// # Errors
-/// If there is no such run, or its log can't be read.
+/// If there is no such run, no event begins there, or its log can't be read.
 pub async fn events(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
@@ -40,6 +41,9 @@ pub async fn events(
         ApiError::new(StatusCode::NOT_FOUND, format!("there is no run {id:?}")).code("run_not_found");
     let told = tokio::task::spawn_blocking(move || app.runs.events(&id, from)).await;
     let told = told.map_err(|error| ApiError::internal(error.to_string()))?.ok_or(unknown)?;
-    let told = told.and_then(|told| Ok(serde_json::to_value(told)?));
-    Ok(answer(&told.map_err(|error| ApiError::internal(error.to_string()))?))
+    let told = told.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => ApiError::field("from", error.to_string()),
+        _ => ApiError::internal(error.to_string()),
+    });
+    Ok(answer(&serde_json::to_value(told?).map_err(|error| ApiError::internal(error.to_string()))?))
 }

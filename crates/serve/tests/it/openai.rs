@@ -179,6 +179,12 @@ async fn what_is_wrong_is_said_by_field() {
             Some("messages[0].content"),
             "text",
         ),
+        (
+            json!({ "messages": [{ "role": "assistant", "tool_calls": [[]] }] }),
+            400,
+            Some("messages[0].tool_calls[0]"),
+            "map",
+        ),
         (json!({ "n": 0 }), 400, Some("n"), "1 to"),
         (json!({ "top_logprobs": 3 }), 400, Some("top_logprobs"), "logprobs"),
         (json!({ "logit_bias": { "x": 1 } }), 400, Some("logit_bias.x"), "id"),

@@ -92,8 +92,11 @@ async fn conversations_are_kept_for_their_owner() {
         let (status, told) = room.ask(put.clone(), path, body, ann).await;
         assert!(status == 400 && told["error"]["message"].is_string(), "{path}: {status} {told}");
     }
-    let (status, told) = room.ask(get.clone(), "/api/conversations?limit=many", Value::Null, ann).await;
-    assert!(status == 400 && told["error"]["message"].is_string(), "{told}");
+    for query in ["limit=many", "limit=0", "limit=201", "skip=-1"] {
+        let path = format!("/api/conversations?{query}");
+        let (status, told) = room.ask(get.clone(), &path, Value::Null, ann).await;
+        assert!(status == 400 && told["error"]["message"].is_string(), "{query}: {told}");
+    }
     assert_eq!(room.ask(Method::DELETE, path, Value::Null, ann).await.0, 200);
     assert_eq!(room.ask(get, path, Value::Null, ann).await.0, 404);
 }
@@ -134,5 +137,7 @@ async fn runs_are_told_piece_by_piece() {
     for path in ["/api/runs/first", "/api/runs/..%2f..%2fetc"] {
         assert_eq!(get(path.into()).await.0, 404, "{path}");
     }
-    assert_eq!(get(format!("/api/runs/{id}?from=-1")).await.0, 400);
+    for from in ["-1", "5"] {
+        assert_eq!(get(format!("/api/runs/{id}?from={from}")).await.0, 400, "{from}");
+    }
 }
