@@ -122,12 +122,13 @@ export async function send(content: string, parent?: string | null): Promise<voi
     await answer(conversation, message.id);
 }
 
-/** Answers a message of the conversation that is shown once more. */
+/** Answers a question of the conversation that is shown, once more or at last; or the one before an answer. */
 export async function answerAgain(message: Message): Promise<void> {
     const conversation = current.peek();
-    if (conversation && message.parent !== null && !answering.peek()) {
+    const question = message.role === "user" ? message.id : message.parent;
+    if (conversation && question !== null && model.value && !answering.peek()) {
         problem.value = null;
-        await answer(conversation, message.parent);
+        await answer(conversation, question);
     }
 }
 

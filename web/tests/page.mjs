@@ -130,6 +130,16 @@ const tests = {
         await until("words", async () => (await answers(page).count()) === 2);
         await page.keyboard.press("Escape");
         await idle(page);
+        // Who leaves in the middle of an answer can have it after all.
+        await page.getByRole("textbox", { name: "Ask anything" }).fill("And one more");
+        await page.keyboard.press("Enter");
+        await until("words", async () => (await answers(page).count()) === 3);
+        await page.reload();
+        const question = page.getByRole("article", { name: "You" }).last();
+        await button(question, "Answer again").click();
+        await until("words", async () => (await answers(page).count()) === 3);
+        await page.keyboard.press("Escape");
+        await idle(page);
         assert.deepEqual(wrong, []);
         await close();
     },

@@ -33,9 +33,10 @@ export function MessageView({ conversation, message }: { conversation: Conversat
                 <footer>
                     <Versions conversation={conversation} message={message} />
                     <CopyButton text={message.content} />
-                    {isMine ? (
+                    {isMine && (
                         <IconButton icon="edit" label={say("edit")} disabled={isBusy} onClick={() => setEdits(true)} />
-                    ) : (
+                    )}
+                    {(!isMine || conversation.leaf === message.id) && (
                         <IconButton
                             icon="again"
                             label={say("again")}

@@ -1,8 +1,10 @@
 //! Runs that are stopped or killed go on to the same bits (Unix).
 #![cfg(unix)]
 
-use crate::{Room, Said, recipe};
+use crate::{Room, Said, recipe, text};
 use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,59 @@ fn start(room: &Room, args: &str) -> Child {
 fn signal(child: &Child, name: &str) {
     let sent = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill");
     assert!(sent.success());
+}
+
+/// The lines that a process says until one begins with `beginning`, which is the last of them.
+fn said_until(child: &mut Child, beginning: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut reader = BufReader::new(child.stderr.take().expect("piped"));
+    while lines.last().is_none_or(|line: &String| !line.starts_with(beginning)) {
+        let mut line = String::new();
+        assert!(reader.read_line(&mut line).expect("reads") > 0, "{beginning:?} isn't among {lines:?}");
+        lines.push(line.trim_end().to_owned());
+    }
+    child.stderr = Some(reader.into_inner());
+    lines
+}
+
+/// The status line and body of a request to a server whose address stands at the end of `line`.
+fn get(line: &str, path: &str) -> String {
+    let address = line.rsplit_once("http://").expect("an address").1;
+    let mut stream = TcpStream::connect(address).expect("connects");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sends");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("reads");
+    answer
+}
+
+#[test]
+fn a_server_ends_cleanly() {
+    let room = Room::furnished();
+    room.done("pretrain tiny.toml --data text.txt --out model -q");
+    let mut child = start(&room, "serve model --port 0 --conversations kept.sqlite --runs .");
+    let line = said_until(&mut child, "serving model on").pop().expect("a line");
+    assert!(get(&line, "/health").starts_with("HTTP/1.1 200"));
+    assert!(get(&line, "/api/runs").contains("\"name\":\"model\""), "the runs below are told");
+    assert!(room.path("kept.sqlite").exists());
+    signal(&child, "-TERM");
+    let said: Said = child.wait_with_output().expect("ends").into();
+    assert_eq!((said.code, said.out.as_str(), said.err.trim()), (Some(0), "", "stopped"));
+}
+
+#[test]
+fn quickstart_ends_by_serving_what_it_made() {
+    let room = Room::new();
+    room.write("mine.txt", text(3000));
+    let mut child = start(&room, "quickstart --data mine.txt --minutes 0.03 --out mine --json");
+    let line = said_until(&mut child, "serving mine on").pop().expect("a line");
+    let info = get(&line, "/api/info");
+    assert!(info.contains("\"id\":\"mine\"") && info.contains("\"task\":\"completion\""), "{info}");
+    assert!(get(&line, "/api/runs").contains("\"name\":\"mine\""), "its curves are there");
+    assert!(get(&line, "/").contains("<title>Hearth</title>"));
+    signal(&child, "-INT");
+    let said: Said = child.wait_with_output().expect("ends").into();
+    assert_eq!(said.json()["path"], "mine", "{}", said.err);
 }
 
 /// The records of `run.jsonl` so far; a line that is being written doesn't count.
