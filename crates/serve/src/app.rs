@@ -1,6 +1,8 @@
 //! What all requests share, and which of them goes where.
 
-use crate::api::{answer, chat, completions, conversations, embeddings, openapi, runs, tasks, tokens};
+use crate::api::{
+    answer, chat, completions, conversations, embeddings, openapi, responses, runs, tasks, tokens,
+};
 use crate::conversations::Conversations;
 use crate::door::{DoorOptions, guard_door};
 use crate::error::ApiError;
@@ -78,6 +80,7 @@ impl App {
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat::chat))
+        .route("/v1/responses", post(responses::responses))
         .route("/v1/completions", post(completions::completions))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/classify", post(tasks::classify))

@@ -1,97 +1,23 @@
 //! `POST /v1/chat/completions`.
 
+use crate::api::dialogue::{Answer, Begun, Dialogue, shown};
 use crate::api::logprobs::of_chat;
-use crate::api::params::{MOST_LOGPROBS, Params};
 use crate::api::stream::{Events, events};
-use crate::api::tools::{Part, Reader, Tools};
+use crate::api::tools::{Part, Reader};
 use crate::api::{Usage, answer, finish_reason, new_id, now, read};
 use crate::app::{App, Caller};
 use crate::error::ApiError;
 use crate::guard::Filter;
-use crate::models::{Task, TextModel};
+use crate::models::TextModel;
 use crate::worker::Update;
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
-use hearth_engine::{Constraint, Message, Prompt, TokenLogprobs};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use hearth_engine::TokenLogprobs;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
-
-/// The body.
-#[derive(Debug, Deserialize)]
-struct Chat {
-    messages: Vec<Turn>,
-    #[serde(default)]
-    tools: Vec<Value>,
-    tool_choice: Option<Value>,
-    logprobs: Option<bool>,
-    top_logprobs: Option<usize>,
-    #[serde(flatten)]
-    params: Params,
-}
-
-/// A message.
-#[derive(Debug, Deserialize)]
-struct Turn {
-    role: String,
-    content: Option<Content>,
-    tool_calls: Option<Vec<Map<String, Value>>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "expected a text, or a list of parts")]
-enum Content {
-    Text(String),
-    Parts(Vec<ContentPart>),
-}
-
-#[derive(Debug, Deserialize)]
-struct ContentPart {
-    #[serde(rename = "type")]
-    kind: String,
-    text: Option<String>,
-}
-
-impl Turn {
-    fn message(self, place: usize) -> Result<Message, ApiError> {
-        let field = |what: &str| format!("messages[{place}].{what}");
-        let content = match self.content {
-            None => String::new(),
-            Some(Content::Text(text)) => text,
-            Some(Content::Parts(parts)) => {
-                let mut text = String::new();
-                for part in parts {
-                    match (part.kind.as_str(), part.text) {
-                        ("text", Some(more)) => text += &more,
-                        (kind, _) => {
-                            let message = format!(
-                                "a part of the type {kind:?}, expected text: the model sees only text"
-                            );
-                            return Err(ApiError::field(field("content"), message));
-                        }
-                    }
-                }
-                text
-            }
-        };
-        // Arguments come as text and go into templates as an object.
-        let calls = self.tool_calls.map(|calls| {
-            let parsed = calls.into_iter().map(|mut call| {
-                if let Some(arguments) = call.get_mut("function").and_then(|of| of.get_mut("arguments"))
-                    && let Some(parsed) = arguments.as_str().and_then(|text| serde_json::from_str(text).ok())
-                {
-                    *arguments = parsed;
-                }
-                Value::Object(call)
-            });
-            Value::Array(parsed.collect())
-        });
-        Ok(Message { tool_calls: calls, ..Message::new(self.role, content) })
-    }
-}
 
 /// What an answer carries in all its pieces.
 struct Frame {
@@ -120,44 +46,18 @@ pub async fn chat(
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let chat: Chat = read(&body)?;
-    let params = chat.params.clone();
-    let tasks = [Task::Chat, Task::Completion];
-    let (entry, model, adapter) = app.models.text(params.model.as_deref(), &tasks).await?;
-    let tools = Tools::of(chat.tools, chat.tool_choice.as_ref())?;
-    let mut request = params.request(app.options.usual_tokens)?;
-    request.adapter = adapter;
-    request.logprobs = logprobs_of(chat.logprobs, chat.top_logprobs)?;
-    if let Some(schema) = tools.schema() {
-        request.constraint = Some(Constraint::JsonSchema(schema));
-    }
-    let turns = chat.messages.into_iter().enumerate().map(|(i, turn)| turn.message(i));
-    let mut messages = turns.collect::<Result<Vec<_>, _>>()?;
-    if messages.is_empty() {
-        return Err(ApiError::field("messages", "there is no message"));
-    }
-    for message in &mut messages {
-        app.guard.prompt(&mut message.content)?;
-    }
-    request.prompt =
-        Prompt::Tokens(prompt(model.clone(), entry.id.clone(), adapter, messages, &tools).await?);
-    let frame = Frame { id: new_id("chatcmpl"), created: now(), model: entry.id.clone() };
-    let n = request.n;
-    let tells_logprobs = request.logprobs.is_some();
-    let work = app.work(caller, &model, request);
+    let dialogue: Dialogue = read(&body)?;
+    let params = dialogue.params.clone();
+    let mut begun = dialogue.begin(&app, caller).await?;
+    let frame = Frame { id: new_id("chatcmpl"), created: now(), model: begun.name.clone() };
     if !params.streams() {
-        let (choices, usage) = whole(&app, &model, work, n, &tools, tells_logprobs).await?;
-        app.metrics.tokens(usage.tokens());
-        let mut json = frame.json("chat.completion", choices);
+        let (answers, usage) = begun.whole(&app).await?;
+        let mut json = frame.json("chat.completion", answers.into_iter().map(choice).collect());
         (json["usage"], json["timings"]) = (usage.json(), usage.timings());
         return Ok(answer(&json));
     }
-    // The first word decides whether there is an answer at all: what is refused gets its status.
-    let mut work = work;
-    let first = work.recv().await.unwrap_or(Update::TimedOut);
-    if let Some(error) = refusal(&first) {
-        return Err(error);
-    }
+    let first = begun.first().await?;
+    let Begun { model, tools, n, tells_logprobs, work, .. } = begun;
     let (events, response) = events();
     let filters = (0..n).map(|_| app.guard.output()).collect();
     let readers = (0..n).map(|_| Reader::new(&tools)).collect();
@@ -167,112 +67,14 @@ pub async fn chat(
     Ok(response)
 }
 
-fn logprobs_of(wanted: Option<bool>, top: Option<usize>) -> Result<Option<usize>, ApiError> {
-    match (wanted.unwrap_or(false), top) {
-        (_, Some(top)) if top > MOST_LOGPROBS => {
-            Err(ApiError::field("top_logprobs", format!("{top}, expected 0 to {MOST_LOGPROBS}")))
-        }
-        (false, Some(1..)) => Err(ApiError::field("top_logprobs", "top_logprobs goes with logprobs: true")),
-        (false, _) => Ok(None),
-        (true, top) => Ok(Some(top.unwrap_or(0))),
+fn choice(answer: Answer) -> Value {
+    let Answer { index, text, calls, finish, logprobs } = answer;
+    let content = if text.is_empty() && !calls.is_empty() { Value::Null } else { text.into() };
+    let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
+    if !calls.is_empty() {
+        message["tool_calls"] = calls.into();
     }
-}
-
-/// The tokens of a conversation. Rendering a template may take a while, so it has a thread of its own.
-async fn prompt(
-    model: Arc<TextModel>,
-    name: String,
-    adapter: Option<usize>,
-    mut messages: Vec<Message>,
-    tools: &Tools,
-) -> Result<Vec<u32>, ApiError> {
-    let tools = tools.clone();
-    let render = move || {
-        let Some(template) = model.template(adapter) else {
-            let message = format!("the model {name:?} has no chat template, so it wasn't made to talk");
-            return Err(ApiError::field("model", message).code("no_chat_template"));
-        };
-        let list = (!tools.list.is_empty()).then(|| Value::Array(tools.list.clone()));
-        let list = match template.takes_tools() {
-            true => list,
-            false => {
-                if list.is_some() {
-                    messages.insert(0, Message::new("system", tools.in_words()));
-                }
-                None
-            }
-        };
-        let rendered = template.render_with_tools(&messages, list.as_ref(), true)?;
-        Ok(rendered.tokens(&model.tokenizer)?)
-    };
-    tokio::task::spawn_blocking(render).await.map_err(|error| ApiError::internal(error.to_string()))?
-}
-
-/// What a request gets that was refused before anything came of it.
-pub fn refusal(update: &Update) -> Option<ApiError> {
-    match update {
-        Update::Failed(error) => Some(ApiError::of(error)),
-        Update::TimedOut => Some(ApiError::timed_out()),
-        Update::Text { .. } | Update::Finished(_) => None,
-    }
-}
-
-/// All answers, whole.
-async fn whole(
-    app: &App,
-    model: &TextModel,
-    mut work: UnboundedReceiver<Update>,
-    n: usize,
-    tools: &Tools,
-    tells_logprobs: bool,
-) -> Result<(Value, Usage), ApiError> {
-    let mut choices = vec![Value::Null; n];
-    let mut usage = Usage::default();
-    for done in 0..n {
-        let finished = loop {
-            match work.recv().await {
-                Some(Update::Text { .. }) => {}
-                Some(Update::Finished(finished)) => break finished,
-                Some(Update::Failed(error)) => return Err(error.into()),
-                Some(Update::TimedOut) | None => return Err(ApiError::timed_out()),
-            }
-        };
-        usage.add(&finished, done == 0);
-        let completion = finished.completion?;
-        let mut reader = Reader::new(tools);
-        let mut parts = reader.push(&completion.text);
-        parts.extend(reader.finish());
-        let (mut text, mut calls) = (String::new(), Vec::new());
-        for part in parts {
-            match part {
-                Part::Text(more) => text += &more,
-                Part::Call(mut call) => {
-                    call.as_object_mut().map(|call| call.remove("index"));
-                    calls.push(call);
-                }
-            }
-        }
-        let text = app.guard.output().whole(text)?;
-        let finish = if calls.is_empty() { finish_reason(completion.finish) } else { "tool_calls" };
-        let content = if text.is_empty() && !calls.is_empty() { Value::Null } else { text.into() };
-        let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
-        if !calls.is_empty() {
-            message["tool_calls"] = calls.into();
-        }
-        let logprobs = tells_logprobs.then(|| of_chat(&model.tokenizer, shown(&completion.logprobs, model)));
-        let index = completion.sequence;
-        choices[index] =
-            json!({ "index": index, "message": message, "logprobs": logprobs, "finish_reason": finish });
-    }
-    Ok((choices.into(), usage))
-}
-
-/// Without the token that ended the text.
-pub fn shown<'l>(logprobs: &'l [TokenLogprobs], model: &TextModel) -> &'l [TokenLogprobs] {
-    match logprobs.split_last() {
-        Some((last, rest)) if model.special.ends.contains(&last.chosen.token) => rest,
-        _ => logprobs,
-    }
+    json!({ "index": index, "message": message, "logprobs": logprobs, "finish_reason": finish })
 }
 
 /// Answers on their way, piece by piece.

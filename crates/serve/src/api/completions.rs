@@ -1,6 +1,6 @@
 //! `POST /v1/completions`: texts, and how they go on.
 
-use crate::api::chat::{refusal, shown};
+use crate::api::dialogue::{refusal, shown};
 use crate::api::logprobs::Lists;
 use crate::api::params::{MOST_LOGPROBS, Params};
 use crate::api::stream::{Events, events};

@@ -3,10 +3,12 @@
 pub mod chat;
 pub mod completions;
 pub mod conversations;
+pub mod dialogue;
 pub mod embeddings;
 pub mod logprobs;
 pub mod openapi;
 pub mod params;
+pub mod responses;
 pub mod runs;
 pub mod stream;
 pub mod tasks;

@@ -20,6 +20,11 @@ impl Events {
         let _ = self.0.send(Bytes::from(format!("data: {json}\n\n")));
     }
 
+    /// An event with its name before it.
+    pub fn named(&self, name: &str, json: &Value) {
+        let _ = self.0.send(Bytes::from(format!("event: {name}\ndata: {json}\n\n")));
+    }
+
     /// The last one.
     pub fn done(&self) {
         let _ = self.0.send(Bytes::from_static(b"data: [DONE]\n\n"));

@@ -32,6 +32,21 @@ assert usage.prompt_tokens_details.cached_tokens > 0, "the prompt was seen befor
 with client.chat.completions.stream(**settings) as stream:
     assert [event.content for event in stream if event.type == "content.done"] == [text]
 
+# The newer interface, as the package's own first example has it.
+asked = {"model": model, "instructions": "You talk like a pirate.", "input": "Where is the cat?", "max_output_tokens": 20}
+response = client.responses.create(**asked, extra_body={"seed": 5})
+assert response.output_text and response.usage.input_tokens > 0 and response.status in ("completed", "incomplete")
+deltas = []
+for event in client.responses.create(**asked, extra_body={"seed": 5}, stream=True):
+    if event.type == "response.output_text.delta":
+        deltas.append(event.delta)
+    last = event
+assert "".join(deltas) == response.output_text == last.response.output_text
+assert last.type == f"response.{response.status}"
+developer = [{"role": "developer", "content": "You talk like a pirate."}, messages[0]]
+spoken = client.chat.completions.create(**settings | {"messages": developer})
+assert spoken.choices[0].message.content == response.output_text, "a developer is a system"
+
 # Several answers, where they end, and how likely they are.
 several = client.chat.completions.create(**settings, n=3, temperature=1.5)
 assert [choice.index for choice in several.choices] == [0, 1, 2]
@@ -71,6 +86,21 @@ pieces = [
     for call in choice.delta.tool_calls or []
 ]
 assert "".join(piece.function.arguments or "" for piece in pieces) == call.function.arguments
+flat = weather["function"] | {"type": "function"}
+response = client.responses.create(
+    model=model, input=messages, tools=[flat], tool_choice="required", max_output_tokens=200, extra_body={"seed": 5}
+)
+asked = response.output[0]
+assert (asked.type, asked.name, asked.arguments) == ("function_call", "weather", call.function.arguments)
+events = client.responses.create(
+    model=model, input=messages, tools=[flat], tool_choice="required", max_output_tokens=200, extra_body={"seed": 5}, stream=True
+)
+done = [event.item for event in events if event.type == "response.output_item.done"]
+assert [(item.type, item.arguments) for item in done] == [("function_call", asked.arguments)]
+result = {"type": "function_call_output", "call_id": asked.call_id, "output": "sunny"}
+told = client.responses.create(model=model, input=[*messages, asked, result], max_output_tokens=10)
+assert told.output[0].type == "message"
+
 settings["messages"] = messages + [
     {"role": "assistant", "tool_calls": [call.model_dump()]},
     {"role": "tool", "tool_call_id": call.id, "content": "sunny"},

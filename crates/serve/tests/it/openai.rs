@@ -258,3 +258,26 @@ async fn keys_time_and_queues_have_their_limits() {
     assert_eq!(limited.status().as_u16(), 429);
     assert!(limited.headers().contains_key("retry-after"));
 }
+
+#[tokio::test]
+async fn the_newer_interface() {
+    let room = Room::new();
+    let asked = json!({ "input": "The cat", "seed": 7, "max_output_tokens": 12 });
+    let whole = room.done("/v1/responses", asked.clone()).await;
+    let text = &whole["output"][0]["content"][0]["text"];
+    let older = room.done("/v1/chat/completions", says("The cat", json!({ "max_tokens": 12 }))).await;
+    assert_eq!(*text, older["choices"][0]["message"]["content"], "the same model, asked the same");
+    assert_eq!(whole["usage"]["total_tokens"], older["usage"]["total_tokens"]);
+    for (more, param, part) in [
+        (json!({ "previous_response_id": "resp_1" }), "previous_response_id", "aren't kept"),
+        (json!({ "n": 2 }), "n", "one answer"),
+        (json!({ "input": [{ "type": "image" }] }), "input[0].type", "function_call"),
+        (json!({ "input": [{ "content": "a" }] }), "input[0].role", "a role"),
+        (json!({ "input": 3 }), "input", "a list of items"),
+        (json!({ "tools": [{ "type": "function" }] }), "tools[0]", "a name"),
+    ] {
+        let mut body = asked.clone();
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        room.refused("/v1/responses", body, 400, Some(param), part).await;
+    }
+}

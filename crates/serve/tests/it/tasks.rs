@@ -54,7 +54,7 @@ fn write_classifier(dir: &Path) {
     let rows = "a great film\tgood\nlovely and great\tgood\na dull film\tbad\ndull and sad\tbad\n";
     let file = dir.with_extension("tsv");
     std::fs::write(&file, format!("text\tlabel\n{}", rows.repeat(5))).expect("written");
-    let read = || read_classify(&[file.clone()], &ReadOptions::default(), None).expect("read");
+    let read = || read_classify(std::slice::from_ref(&file), &ReadOptions::default(), None).expect("read");
     let settings = usual_settings(Answer::Text, 20, 1);
     finetune_texts(TextKind::NaiveBayes, read(), Some(read()), &settings, dir, &mut Silent).expect("learns");
 }
