@@ -72,7 +72,7 @@ def likelihood(args: argparse.Namespace, folder: Path, start: str, end: str) -> 
     subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
     scored = [json.loads(line) for line in tokens.open()]
     text.write_text(start, encoding="utf-8")
-    encode = [args.hearth, "tokenizer", "encode", "--model", args.model, text]
+    encode = [args.hearth, "tokenizer", "encode", "--model", args.folder, text]
     ids = subprocess.run([str(part) for part in encode], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     return sum(one["logprob"] for one in scored if one["position"] >= len(ids))
 

@@ -1,6 +1,6 @@
 //! `POST /v1/completions`: texts, and how they go on.
 
-use crate::api::dialogue::{refusal, shown};
+use crate::api::dialogue::refusal;
 use crate::api::logprobs::Lists;
 use crate::api::params::{MOST_LOGPROBS, Params};
 use crate::api::stream::{Events, events};
@@ -240,9 +240,10 @@ async fn whole(
         let index = prompt * shape.n + completion.sequence;
         let (mut text, echoed) = shape.echo(model, prompt)?;
         text += &app.guard.output().whole(completion.text)?;
+        // With the token that ends the text: who asks for one token behind a prompt counts on one.
         let logprobs = shape
             .tells_logprobs
-            .then(|| shape.logprobs(model, &echoed, &prompt_logprobs, 0, shown(&completion.logprobs, model)));
+            .then(|| shape.logprobs(model, &echoed, &prompt_logprobs, 0, &completion.logprobs));
         choices[index] = shape.choice(index, text, logprobs, Some(finish_reason(completion.finish)));
     }
     app.metrics.tokens(usage.tokens());
@@ -311,8 +312,7 @@ impl Streaming {
         self.echo(prompt, index, &[])?;
         let text = self.filters[index].push(text)?;
         let told = self.shape.tells_logprobs.then(|| {
-            let shown = shown(logprobs, &self.model);
-            let lists = self.shape.logprobs(&self.model, &[], &[], self.offsets[index], shown);
+            let lists = self.shape.logprobs(&self.model, &[], &[], self.offsets[index], logprobs);
             self.offsets[index] = lists.offset();
             lists
         });

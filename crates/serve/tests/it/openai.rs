@@ -113,6 +113,14 @@ async fn completions_echo_and_score() {
         .await;
     assert_eq!(scored["choices"][0]["text"], "The cat");
     assert_eq!(scored["choices"][0]["logprobs"]["tokens"].as_array().map(Vec::len), Some(ids.len()));
+    // One token is asked for behind a prompt, and told, even if it's the one that ends the text; lm-eval counts on it.
+    let end = room.done("/tokenize", json!({ "content": "<|endoftext|>", "parse_special": true })).await;
+    let bias = json!({ end["tokens"][0]["id"].to_string(): 100 });
+    let asked = json!({ "prompt": ids, "max_tokens": 1, "echo": true, "logprobs": 0, "logit_bias": bias });
+    let scored = room.done("/v1/completions", asked).await;
+    let choice = &scored["choices"][0];
+    assert_eq!((&choice["text"], &choice["finish_reason"]), (&json!("The cat"), &json!("stop")));
+    assert_eq!(choice["logprobs"]["tokens"].as_array().map(Vec::len), Some(ids.len() + 1));
     let text = room.done("/detokenize", json!({ "tokens": ids })).await;
     assert_eq!(text["content"], "The cat");
     let mut streamed = String::new();
