@@ -40,8 +40,7 @@ dataset_kwargs: {{data_files: {{test: "{file}"}}}}
 test_split: test
 output_type: loglikelihood
 doc_to_text: "{{{{first}}}}"
-doc_to_target: "{{{{rest}}}}"
-target_delimiter: " "
+doc_to_target: " {{{{rest}}}}"
 metric_list: [{{metric: perplexity}}, {{metric: acc}}]
 """
 
@@ -120,12 +119,14 @@ def main() -> None:
         "items": len(items),
         "acc, lm-eval": theirs["hearth_choice"]["acc,none"],
         "acc, hearth eval": sum(a == item["label"] for a, item in zip(chosen, items)) / len(items),
-        "perplexity, lm-eval": theirs["hearth_likely"]["perplexity,none"],
-        "perplexity, hearth eval": math.exp(-sum(likely) / len(likely)),
+        # Its perplexity is of sentences; their logarithm is easier to read.
+        "mean likelihood of a sentence, lm-eval": -math.log(theirs["hearth_likely"]["perplexity,none"]),
+        "mean likelihood of a sentence, hearth eval": sum(likely) / len(likely),
     }
-    # The server's own rows of likelihoods, where lm-eval keeps them.
     samples = sorted(told["samples"]["hearth_choice"], key=lambda sample: sample["doc_id"])
     apart = [abs(float(a[0]) - b) for sample, row in zip(samples, ours) for a, b in zip(sample["filtered_resps"], row)]
+    sentences = sorted(told["samples"]["hearth_likely"], key=lambda sample: sample["doc_id"])
+    apart += [abs(float(sample["filtered_resps"][0][0]) - own) for sample, own in zip(sentences, likely)]
     found["largest difference of a likelihood"] = max(apart)
     print(json.dumps(found))
     sys.exit(max(apart) > NEAR or found["acc, lm-eval"] != found["acc, hearth eval"])
