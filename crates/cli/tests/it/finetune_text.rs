@@ -1,6 +1,7 @@
 //! `hearth finetune complete` and `chat`, adapters beside a model and merged into it, and what wrong input gets.
 
 use crate::Room;
+use serde_json::Value;
 
 const TALK: &str = r#"{"messages": [{"role": "user", "content": "The light of the moon"}, {"role": "assistant", "content": "lies on the floor"}]}"#;
 
@@ -33,6 +34,24 @@ fn an_adapter_goes_beside_a_model_or_into_it() {
     room.done("convert model --out model.gguf -q");
     room.done("quantize model.gguf --type Q8_0 --out small.gguf -q");
     assert_ne!(said("small.gguf --adapter learnt"), said("small.gguf"));
+}
+
+#[test]
+fn heads_over_decoders_have_their_own_usual_rate() {
+    let room = room();
+    let rows = "text,label\nthe light,a\nthe dark,b\n".to_owned() + &"the light,a\nthe dark,b\n".repeat(9);
+    room.write("rows.csv", rows);
+    let settings = |flags: &str, out: &str| {
+        room.done(&format!(
+            "finetune classify --model model --data rows.csv --valid rows.csv --out {out} --epochs 1 -q {flags}"
+        ));
+        let card: Value = serde_json::from_slice(&room.read(&format!("{out}/hearth.json"))).expect("JSON");
+        let number = |key: &str| card["settings"][key].as_f64().expect("a number");
+        ((number("lr") * 1e6).round(), number("dropout"))
+    };
+    assert_eq!(settings("--lora 4", "low"), (200.0, 0.0));
+    assert_eq!(settings("--lora 4 --lr 0.001 --dropout 0.5", "own"), (1000.0, 0.5));
+    assert_eq!(settings("", "full").0, 50.0);
 }
 
 #[test]

@@ -201,11 +201,15 @@ impl Finetune {
                 // The same kind of labels, whatever these look like on their own.
                 let kind = training.examples.first().map(|example| example.label.kind());
                 let heldout = self.read_heldout(terminal, |paths| read_classify(paths, options, kind))?;
-                finetune_classify(&model()?, training, heldout, settings, out, watch)?
+                let model = model()?;
+                let settings = self.settings.over(settings, &model);
+                finetune_classify(&model, training, heldout, &settings, out, watch)?
             }
             Task::Tag => {
                 let (training, heldout) = self.read_both(terminal, |paths| read_tag(paths, options))?;
-                finetune_tag(&model()?, training, heldout, settings, out, watch)?
+                let model = model()?;
+                let settings = self.settings.over(settings, &model);
+                finetune_tag(&model, training, heldout, &settings, out, watch)?
             }
             Task::Qa => {
                 let (training, heldout) = self.read_both(terminal, |paths| read_qa(paths, options))?;

@@ -1,9 +1,11 @@
 //! How a model is fine-tuned, as flags.
 
 use super::Task;
+use hearth_model::EncoderFolder;
 use hearth_train::finetune::embed::EmbedSettings;
 use hearth_train::finetune::settings::{Adapt, Settings, TooLong};
 use hearth_train::neural::{Answer, usual_settings};
+use std::path::Path;
 
 /// How it is learnt.
 #[derive(clap::Args)]
@@ -113,6 +115,21 @@ impl SettingsArgs {
 }
 
 impl SettingsArgs {
+    /// The settings for a head over this model. Updates of low rank in a decoder take the rate and the dropout that they
+    /// have for texts: with those of encoders, which were pretrained with dropout, they learn less.
+    pub(super) fn over(&self, settings: &Settings, model: &Path) -> Settings {
+        let is_decoder = EncoderFolder::is_encoder(model).is_ok_and(|is_encoder| !is_encoder);
+        if !is_decoder || !matches!(settings.adapt, Adapt::Lora { .. }) {
+            return settings.clone();
+        }
+        let usual = Settings::for_texts(settings.adapt.clone());
+        Settings {
+            lr: self.lr.unwrap_or(usual.lr),
+            dropout: self.dropout.unwrap_or(usual.dropout),
+            ..settings.clone()
+        }
+    }
+
     /// How a model from before the Transformer is learnt from so many examples.
     pub(super) fn own(&self, answer: Answer, examples: usize, seed: Option<u64>) -> Settings {
         let usual = usual_settings(answer, examples, seed.unwrap_or_default());
