@@ -6,6 +6,7 @@ use crate::lines::{Lines, Output};
 use crate::model::resolve;
 use crate::terminal::Terminal;
 use anyhow::Result;
+use hearth_data::labelled::leave_off_positions;
 use hearth_train::baseline::AnyTagger;
 use serde_json::json;
 use std::path::PathBuf;
@@ -76,6 +77,10 @@ impl Tag {
             }
             if over || ready.len() >= CHUNK {
                 let started = Instant::now();
+                if matches!(tagger, AnyTagger::Pretrained(_)) {
+                    // As they were in what it learnt from.
+                    leave_off_positions(&mut ready.iter_mut().map(|s| &mut s.words).collect::<Vec<_>>());
+                }
                 let texts: Vec<&[String]> = ready.iter().map(|s| s.words.as_slice()).collect();
                 let tags = tagger.tag(&texts, |_| interrupt::go_on())?;
                 seconds += started.elapsed().as_secs_f64();

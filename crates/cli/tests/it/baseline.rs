@@ -125,3 +125,19 @@ fn a_damaged_model_is_refused() {
     room.write("cnn/model.json", shape.replacen("\"embedding\":100", "\"embedding\":1000000000000", 1));
     room.refused_with("classify cnn --in new.txt", "error: ", &["cnn/model.safetensors"]);
 }
+
+/// Characters with their position in their word, as in Weibo's corpus: what was learnt from is what is tagged.
+#[test]
+fn positions_of_characters_are_kept_for_models_of_their_own() {
+    let room = Room::new();
+    let sentence =
+        "我0 O\n在0 O\n北0 B-LOC\n京1 I-LOC\n\n他0 O\n去0 O\n上0 B-LOC\n海1 I-LOC\n\n海0 O\n上0 O\n京0 O\n";
+    let data = format!("{sentence}\n").repeat(8);
+    room.write("names.conll", &data);
+    room.done("finetune tag --model crf --data names.conll --valid names.conll --out names -q");
+    let words = data.replace(" O", "").replace(" B-LOC", "").replace(" I-LOC", "");
+    room.write("words.conll", words);
+    let tagged = room.done("tag names --in words.conll").out;
+    // Which of the characters is in a name is told by its position alone.
+    assert_eq!(tagged.replace('\t', " ").trim_end(), data.trim_end());
+}

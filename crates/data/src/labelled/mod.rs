@@ -25,7 +25,7 @@ pub use classify::{ClassifyExample, Kind, Label, read_classify};
 pub use pairs::{PairExample, read_pairs};
 pub use qa::{Answer, QaExample, read_qa, read_questions};
 pub use table::{Row, Table, read_table};
-pub use tag::{TagExample, read_tag};
+pub use tag::{TagExample, leave_off_positions, read_tag};
 pub use texts::{TextExample, read_texts};
 
 use crate::error::{DataError, Result};
@@ -52,6 +52,8 @@ pub struct ReadOptions {
     pub columns: BTreeMap<String, String>,
     /// What becomes of rows that cannot be used.
     pub bad_rows: BadRows,
+    /// Keep the positions behind characters of CoNLL files such as Weibo's, which tell where words begin.
+    pub keep_positions: bool,
 }
 
 /// Where an example came from.

@@ -2,6 +2,8 @@
 
 mod conll;
 
+pub use conll::leave_off_positions;
+
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hearth_data::labelled::{BadRows, ReadOptions};
+use hearth_data::labelled::ReadOptions;
 
 /// Files in a folder of their own, which goes with them.
 pub(crate) struct Files {
@@ -25,5 +25,5 @@ impl Files {
 /// Options that name columns.
 pub(crate) fn given(columns: &[(&str, &str)]) -> ReadOptions {
     let columns = columns.iter().map(|(role, name)| (role.to_string(), name.to_string())).collect();
-    ReadOptions { columns, bad_rows: BadRows::Refuse }
+    ReadOptions { columns, ..ReadOptions::default() }
 }

@@ -62,6 +62,9 @@ fn characters_with_positions() {
         form,
         &[(1, "科 技 1", "B-ORG I-ORG O"), (5, "全", "O")],
     );
+    let keep = ReadOptions { keep_positions: true, ..ReadOptions::default() };
+    let loaded = read("a.conll", "科0\tB-ORG\n技1\tI-ORG\n", &keep).unwrap();
+    assert_eq!(loaded.examples[0].tokens, ["科0", "技1"]);
     let long = format!("{}越2 O\n", "科0 O\n技1 O\n".repeat(60));
     let loaded = read("a.conll", &long, &ReadOptions::default()).unwrap();
     assert_eq!(loaded.examples[0].tokens.concat(), format!("{}越", "科技".repeat(60)));

@@ -184,6 +184,8 @@ impl Finetune {
                 finetune_texts(kind, training, heldout, &settings, out, watch)?
             }
             Own::Tags(kind) => {
+                // Where words begin is worth a feature; no vocabulary has such tokens, so others can't have it.
+                let options = &ReadOptions { keep_positions: true, ..self.options() };
                 let (training, heldout) = self.read_both(terminal, |paths| read_tag(paths, options))?;
                 let settings = self.settings.own(Answer::TagsInARow, training.examples.len(), seed);
                 finetune_tags(kind, training, heldout, &settings, out, watch)?
@@ -305,6 +307,7 @@ impl Finetune {
         ReadOptions {
             columns: self.column.iter().cloned().collect(),
             bad_rows: if self.skip_bad { BadRows::Skip } else { BadRows::Refuse },
+            ..ReadOptions::default()
         }
     }
 

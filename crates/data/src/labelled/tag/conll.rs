@@ -40,7 +40,8 @@ pub(super) fn read(file: &Path, text: &str, options: &ReadOptions) -> Result<Par
     }
     cells.sentence(file, &block, &mut sentences, &mut bad);
     let mut form = if cells.conllu { "CoNLL-U" } else { "CoNLL" }.to_string();
-    if leave_off_positions(&mut sentences) {
+    let tokens = sentences.iter_mut().map(|sentence| &mut sentence.tokens);
+    if !options.keep_positions && leave_off_positions(&mut tokens.collect::<Vec<_>>()) {
         form.push_str(" of characters with their position in the word, which is left off");
     }
     let columns = vec![
@@ -126,14 +127,15 @@ fn is_comment(line: &str) -> bool {
     line.starts_with('#') && !line.contains('\t') && tag != "O" && !tag.starts_with("B-")
 }
 
-/// Leaves off the positions if all tokens have one, and nearly all begin at 0 or follow the one before.
-fn leave_off_positions(sentences: &mut [Sentence]) -> bool {
+/// Leaves off the positions behind the tokens of sentences (`科0`, `技1`, as in Weibo NER), if all have one, and nearly
+/// all begin at 0 or follow the one before.
+pub fn leave_off_positions(sentences: &mut [&mut Vec<String>]) -> bool {
     let mut characters: Vec<Vec<String>> = Vec::new();
     let (mut tokens, mut single, mut continued, mut stray) = (0u64, 0u64, 0u64, 0u64);
     for sentence in sentences.iter() {
-        let mut without = Vec::with_capacity(sentence.tokens.len());
+        let mut without = Vec::with_capacity(sentence.len());
         let mut next = 0u64;
-        for token in &sentence.tokens {
+        for token in sentence.iter() {
             let Some((character, position)) = split_position(token, next) else { return false };
             tokens += 1;
             single += u64::from(character.chars().nth(1).is_none());
@@ -149,7 +151,7 @@ fn leave_off_positions(sentences: &mut [Sentence]) -> bool {
         return false;
     }
     for (sentence, characters) in sentences.iter_mut().zip(characters) {
-        sentence.tokens = characters;
+        **sentence = characters;
     }
     true
 }
