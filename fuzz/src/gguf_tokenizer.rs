@@ -1,6 +1,6 @@
 //! Tokenizers of GGUF files: vocabularies of every family, then a fixed text encoded and decoded.
 
-use crate::{TEXT, encode_and_export, text};
+use crate::{TEXT, encode_and_export, let_panics_be_caught, text};
 use arbitrary::{Result, Unstructured};
 use hearth_tokenizer::{GgufVocab, Tokenizer};
 use std::path::Path;
@@ -70,6 +70,7 @@ fn vocab(u: &mut Unstructured) -> Result<GgufVocab> {
 
 /// The bytes say what the vocabulary holds.
 pub fn run(data: &[u8]) {
+    let_panics_be_caught();
     let Ok(vocab) = vocab(&mut Unstructured::new(data)) else { return };
     if let Ok(tokenizer) = Tokenizer::from_gguf(vocab, Path::new("fuzzed.gguf")) {
         encode_and_export(&tokenizer);
@@ -78,5 +79,14 @@ pub fn run(data: &[u8]) {
 
 /// Bytes that make vocabularies of different sizes: no file is read, so there is none to begin with.
 pub fn seeds() -> Vec<Vec<u8>> {
-    (1..=16u8).map(|step| (0..=255u8).map(|i| i.wrapping_mul(step).wrapping_add(step)).collect()).collect()
+    let steps = (1..=16u8).map(|step| (0..=255u8).map(|i| i.wrapping_mul(step).wrapping_add(step)).collect());
+    steps.chain([NO_PERFECT_HASH.to_vec()]).collect()
 }
+
+/// A vocabulary that `ptr_hash` finds no perfect hash for, where it panics.
+const NO_PERFECT_HASH: &[u8] =
+    b"\x09<0xB5>\xac\xae\xb7\xc0\xc9\xd2\xdb\xe4xB5>\xac\xae\xb7\xc0\xc9\xd2\xdb\xe4\xed\xf6\xff\x08\x11\
+    \x1a#\x80\x00\x00\x00PYbkt}\x86\x8f\x98\xa1\xaa\xbc\xbc\xc5\xce\xd7\xe0\xe9\xf2\xfb\x04\x0d\x16\
+    \x1f.(1:CL\xff\xff\xff\xff\xff\xff\xff\xffT^gpy\x82\x8b\x94\x9d\xed\xf6*\x08\x16$2@N\x5cjx\x86\x94\
+    \xa2\xb0\xbe\xcc\xda\xe8\xf6\x04\x12 .<JXf\x0e\x1c*8FTbp~\x8c\x9a\xa8\xb6\xc4\xff\xff\xff\xff\xff\
+    \x5cT^gpy\x82\x8b\x94\x9d\xa6\xaf\xb8\xc1\xca\xd3\xdc\xe5\xee\xf7\x00";

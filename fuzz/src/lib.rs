@@ -17,6 +17,7 @@ use arbitrary::{Result, Unstructured};
 use hearth_tokenizer::Tokenizer;
 use std::cell::RefCell;
 use std::path::Path;
+use std::sync::Once;
 use tempfile::TempDir;
 
 /// A parser that is fuzzed.
@@ -41,6 +42,13 @@ pub const TARGETS: [Target; 5] = [
 /// A text that a tokenizer encodes: several scripts, numbers, spaces, and special tokens spelled out.
 const TEXT: &str =
     "The  quick fox, 1234 times — it's naïve?\n\n\tfn main() {} 敏捷的狐狸 🦊 <s></s>[CLS] é a\u{301}  end";
+
+/// Says of panics where they are, and goes on: libFuzzer's own hook ends the process, even if the panic is a library's
+/// and is caught. One that isn't caught ends it as before.
+fn let_panics_be_caught() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| eprintln!("{panic}"))));
+}
 
 thread_local! {
     static FOLDER: RefCell<Option<TempDir>> = const { RefCell::new(None) };

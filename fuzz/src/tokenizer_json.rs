@@ -1,6 +1,6 @@
 //! `tokenizer.json` of all model types: loaded, then a fixed text encoded and decoded.
 
-use crate::{TEXT, encode_and_export, in_folder, json};
+use crate::{TEXT, encode_and_export, in_folder, json, let_panics_be_caught};
 use arbitrary::{Result, Unstructured};
 use hearth_tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
@@ -114,6 +114,7 @@ fn spoilt(u: &mut Unstructured) -> Result<Vec<u8>> {
 
 /// What begins with a brace is taken as it is; anything else says how to spoil a good file.
 pub fn run(data: &[u8]) {
+    let_panics_be_caught();
     let bytes = match data {
         [b'{', ..] => data.to_vec(),
         _ => match spoilt(&mut Unstructured::new(data)) {

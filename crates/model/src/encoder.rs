@@ -115,7 +115,8 @@ impl EncoderConfig {
             family: EncoderFamily::Bert,
             vocab_size,
             hidden_size,
-            intermediate_size: 4 * hidden_size,
+            // A file may claim any size; what is too large is refused when it is checked.
+            intermediate_size: hidden_size.saturating_mul(4),
             n_layers,
             n_heads,
             max_positions: context,

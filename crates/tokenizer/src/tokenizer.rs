@@ -92,7 +92,10 @@ impl Tokenizer {
         let canonical = file.to_string();
         // Large vocabularies take much memory as a tree; the pipeline reads the text.
         drop(file);
-        let pipeline = tokenizers::from_json(&canonical).map_err(|error| bad(error.to_string()))?;
+        // It panics where it finds no perfect hash for the tokens.
+        let pipeline = std::panic::catch_unwind(|| tokenizers::from_json(&canonical))
+            .map_err(|_| bad("its tokens can't be indexed".to_owned()))?
+            .map_err(|error| bad(error.to_string()))?;
         drop(canonical);
         let cutter = Cutter::of(&pipeline).map_err(|error| bad(error.to_string()))?;
         for (id, token) in &vocab.added {
