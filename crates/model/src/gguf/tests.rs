@@ -196,12 +196,21 @@ fn other_types_are_an_error_only_when_wanted() {
     assert_eq!(file.tensor_names().collect::<Vec<_>>(), ["a", "b"]);
 }
 
+/// A file that says it is a model of these sizes.
+fn model(architecture: &str, sizes: &[(&str, u64)], tensors: Vec<Vec<u8>>) -> Gguf {
+    let mut draft = Draft::good();
+    draft.keys.push(key("general.architecture", 8, &string(architecture.as_bytes())));
+    let sizes =
+        sizes.iter().map(|(size, value)| key(&format!("{architecture}.{size}"), 10, &value.to_le_bytes()));
+    draft.keys.extend(sizes);
+    draft.tensors = tensors;
+    parse(draft.bytes()).expect("good")
+}
+
 #[test]
 fn heads_of_any_size_take_no_memory_before_they_are_checked() {
-    let mut draft = Draft::good();
-    draft.keys.push(key("general.architecture", 8, &string(b"llama")));
-    for (size, value) in [
-        ("embedding_length", 4u64),
+    let sizes = [
+        ("embedding_length", 4),
         ("attention.head_count", 1),
         ("attention.key_length", 1 << 62),
         ("attention.value_length", 1 << 62),
@@ -209,13 +218,25 @@ fn heads_of_any_size_take_no_memory_before_they_are_checked() {
         ("feed_forward_length", 8),
         ("block_count", 1),
         ("context_length", 8),
-    ] {
-        draft.keys.push(key(&format!("llama.{size}"), 10, &value.to_le_bytes()));
-    }
-    draft.tensors =
-        vec![tensor("token_embd.weight", &[4, 2], 0, 0), tensor("rope_freqs.weight", &[4], 0, 32)];
-    let error = GgufModel::new(parse(draft.bytes()).expect("good")).expect_err("refused").to_string();
+    ];
+    let tensors = vec![tensor("token_embd.weight", &[4, 2], 0, 0), tensor("rope_freqs.weight", &[4], 0, 32)];
+    let error = GgufModel::new(model("llama", &sizes, tensors)).expect_err("refused").to_string();
     assert!(error.contains("head_dim is 4611686018427387904"), "{error}");
+}
+
+/// Four times this width is more than a machine counts to.
+#[test]
+fn an_encoder_of_any_width_is_refused_before_anything_is_computed_from_it() {
+    let sizes = [
+        ("embedding_length", 1 << 62),
+        ("attention.head_count", 1),
+        ("feed_forward_length", 8),
+        ("block_count", 1),
+        ("context_length", 8),
+    ];
+    let tensors = vec![tensor("token_embd.weight", &[4, 2], 0, 0), tensor("token_types.weight", &[4], 0, 32)];
+    let error = GgufEncoder::new(model("bert", &sizes, tensors)).expect_err("refused").to_string();
+    assert!(error.contains("hidden_size is 4611686018427387904"), "{error}");
 }
 
 #[test]
