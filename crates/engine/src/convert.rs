@@ -60,16 +60,7 @@ impl ModelFiles {
     /// If a file is missing or isn't what it should be.
     pub fn open(path: &Path) -> Result<Self> {
         if Adapter::is_adapter(path) {
-            let base = Adapter::base_of(path)?;
-            if !Path::new(&base).exists() {
-                let problem = format!(
-                    "the adapter is for the model {base:?}, which isn't there\nhint: hearth merge MODEL --adapter {} \
-                     names the model",
-                    path.display()
-                );
-                return Err(EngineError::BadFile { path: path.to_owned(), problem });
-            }
-            return Self::open(Path::new(&base))?.with_adapter(path, 1.0);
+            return Self::open_base(path)?.with_adapter(path, 1.0);
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_file() {
@@ -86,16 +77,50 @@ impl ModelFiles {
         Ok(ModelFiles { decoder, source: Box::new(model), tokenizer, special, name })
     }
 
+    /// Opens the model that the adapter in a folder is for, where its configuration says, without the adapter.
+    fn open_base(adapter: &Path) -> Result<Self> {
+        let base = Adapter::base_of(adapter)?;
+        if !Path::new(&base).exists() {
+            let problem = format!(
+                "the adapter is for the model {base:?}, which isn't there\nhint: hearth merge MODEL --adapter {} \
+                 names the model",
+                adapter.display()
+            );
+            return Err(EngineError::BadFile { path: adapter.to_owned(), problem });
+        }
+        Self::open(Path::new(&base))
+    }
+
+    /// Opens an adapter and the model that it is for, apart from each other, to train the adapter further. The tokenizer
+    /// is the adapter's, if it has one.
+    ///
+    /// # Errors
+    /// If one of them isn't there or isn't what it should be.
+    pub fn open_apart(adapter: &Path) -> Result<(Self, Adapter)> {
+        let base = Self::open_base(adapter)?;
+        let opened = base.adapter(adapter)?;
+        Ok((base.with_tokenizer_of(adapter)?, opened))
+    }
+
+    fn adapter(&self, dir: &Path) -> Result<Adapter> {
+        let in_out = self.decoder.config().family.stores_in_out();
+        Ok(Adapter::open(dir, self.decoder.specs(), "", in_out)?)
+    }
+
     /// The same with `weight` times an adapter in PEFT's format in its weights, and the adapter's tokenizer, if it has
     /// one.
     ///
     /// # Errors
     /// If the adapter isn't one, or is for another model.
     pub fn with_adapter(self, dir: &Path, weight: f32) -> Result<Self> {
-        let in_out = self.decoder.config().family.stores_in_out();
-        let adapter = Adapter::open(dir, self.decoder.specs(), "", in_out)?;
         let values = |id| self.source.stored(id).values().into_owned();
-        let changed = adapter.changed(weight, values).into_iter().collect();
+        let changed = self.adapter(dir)?.changed(weight, values).into_iter().collect();
+        let files = self.with_tokenizer_of(dir)?;
+        Ok(ModelFiles { source: Box::new(Changed { base: files.source, changed }), ..files })
+    }
+
+    /// The same with the tokenizer in an adapter's folder, if there is one, and with what ends its texts.
+    fn with_tokenizer_of(self, dir: &Path) -> Result<Self> {
         let (mut tokenizer, mut special) = (self.tokenizer, self.special);
         if dir.join("tokenizer.json").is_file() {
             tokenizer = Tokenizer::from_folder(dir)?;
@@ -103,8 +128,7 @@ impl ModelFiles {
             special.ends.sort_unstable();
             special.ends.dedup();
         }
-        let source = Box::new(Changed { base: self.source, changed });
-        Ok(ModelFiles { source, tokenizer, special, ..self })
+        Ok(ModelFiles { tokenizer, special, ..self })
     }
 
     /// The description.

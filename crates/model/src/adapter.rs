@@ -8,7 +8,7 @@ use crate::folder::{read_json, visit_tensors};
 use crate::lora::{Lora, LoraConfig, sizes};
 use crate::weights::{StoredType, Weights, encode, write_json, write_tensors};
 use hearth_tensor::Tensor;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -252,12 +252,15 @@ pub fn save_adapter(
     let views = tensors.iter().map(|(name, shape, bytes)| (name.as_str(), *shape, &bytes[..]));
     write_tensors(&dir.join(TENSORS), views, StoredType::F32)?;
     let config = lora.config();
+    let ranks: Map<String, Value> =
+        lora.other_ranks().map(|(module, rank)| (module.to_owned(), json!(rank))).collect();
     let json = json!({
         "peft_type": "LORA",
         "task_type": of.task,
         "base_model_name_or_path": of.base,
         "r": config.rank,
         "lora_alpha": config.alpha,
+        "rank_pattern": ranks,
         "use_rslora": config.rank_stabilized,
         "lora_dropout": 0.0,
         "bias": "none",

@@ -142,6 +142,15 @@ impl Lora {
         &self.specs
     }
 
+    /// The layers whose update has another rank than the configuration's.
+    pub(crate) fn other_ranks(&self) -> impl Iterator<Item = (&str, usize)> {
+        let parts = self
+            .specs
+            .iter()
+            .filter_map(|spec| Some((spec.name.strip_suffix(".lora_A.weight")?, spec.shape[0])));
+        parts.filter(|(_, rank)| *rank != self.config.rank)
+    }
+
     /// The names of the layers with an update, without what comes before the last dot, in alphabetical order.
     pub fn targets(&self) -> Vec<&str> {
         let modules = self.specs.iter().filter_map(|spec| spec.name.strip_suffix(".lora_A.weight"));

@@ -30,10 +30,47 @@ fn an_adapter_goes_beside_a_model_or_into_it() {
     assert_eq!(beside, said("learnt"), "beside the weights, and in them");
     room.done("merge model --adapter learnt --out merged -q");
     assert_eq!(beside, said("merged"), "merged by hand");
+    goes_on(&room);
     // Over a quantised file too.
     room.done("convert model --out model.gguf -q");
     room.done("quantize model.gguf --type Q8_0 --out small.gguf -q");
     assert_ne!(said("small.gguf --adapter learnt"), said("small.gguf"));
+}
+
+/// The adapter `learnt` goes on from where it was, for the model that it was for.
+fn goes_on(room: &Room) {
+    let more = "finetune complete --model learnt --data text.txt --valid text.txt --epochs 1";
+    room.done(&format!("{more} --lora --lr 0.01 --out more -q"));
+    let json = |file: &str| -> Value { serde_json::from_slice(&room.read(file)).expect("JSON") };
+    let (before, after) = (json("learnt/hearth.json"), json("more/hearth.json"));
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{value} is no number"));
+    let [end, start] = [&before["metrics"]["loss"], &after["loss_before"]].map(number);
+    assert!((end - start).abs() < 1e-4, "from {end} to {start}");
+    assert!(
+        number(&after["metrics"]["loss"]) < start - 1e-3,
+        "nothing was learnt: {start}, {}",
+        after["metrics"]
+    );
+    let (before, after) = (json("learnt/adapter_config.json"), json("more/adapter_config.json"));
+    assert_eq!(after, before, "of the same sizes, for the same model");
+    assert_ne!(room.read("learnt/adapter_model.safetensors"), room.read("more/adapter_model.safetensors"));
+    for (flags, flag) in [
+        ("--lora 4", "--lora R"),
+        ("--lora --alpha 8", "--alpha"),
+        ("--lora --targets q_proj", "--targets"),
+        ("--lora --rslora", "--rslora"),
+    ] {
+        room.refused_with(
+            &format!("{more} {flags} --out no"),
+            &format!("error: {flag}: learnt is an adapter, whose updates have their sizes"),
+            &["--lora alone goes on"],
+        );
+    }
+    // Without --lora it is a model like others.
+    room.done(&format!("{more} --out whole -q"));
+    assert!(
+        !room.path("whole/adapter_config.json").exists() && room.path("whole/model.safetensors").exists()
+    );
 }
 
 #[test]

@@ -5,8 +5,8 @@ use crate::finetune::settings::{Adapt, Settings};
 use hearth_engine::Framing;
 use hearth_model::executor::ParamSpec;
 use hearth_model::{
-    AdapterOf, Lora, LoraConfig, ModelError, Problem, StoredType, Task, TaskModel, Weights, block_of,
-    save_adapter, save_task_folder,
+    Adapter, AdapterOf, Lora, LoraConfig, ModelError, Problem, StoredType, Task, TaskModel, Weights,
+    block_of, save_adapter, save_task_folder,
 };
 use hearth_tokenizer::Tokenizer;
 use std::ops::Range;
@@ -117,7 +117,21 @@ impl Parameters<'_> {
                 lora.start(weights, seed);
                 Ok(Some(lora))
             }
+            Adapt::Further { .. } => {
+                let problem =
+                    "only an adapter of a decoder is trained further, by chat or complete".to_owned();
+                Err(TrainError::Recipe { place: "fine-tuning".into(), problem })
+            }
         }
+    }
+
+    /// Freezes the model, but not what the adapter replaces whole, and goes on with the adapter's updates.
+    pub(crate) fn further(weights: &mut Weights, adapter: Adapter, half: bool) -> Lora {
+        weights.freeze(|i| adapter.replaced.iter().any(|(id, _)| id.index() == i));
+        if half {
+            weights.halve_frozen();
+        }
+        adapter.install(weights)
     }
 
     /// The parameters from the first of the last `n` blocks on: blocks stand in their order, between the embeddings

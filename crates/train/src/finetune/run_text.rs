@@ -5,7 +5,7 @@ use crate::finetune::adapt::Parameters;
 use crate::finetune::fit::{Observer, fit};
 use crate::finetune::folder::{Finished, Outcome, Parts, parts};
 use crate::finetune::report::Wrong;
-use crate::finetune::settings::{Settings, TooLong};
+use crate::finetune::settings::{Adapt, Settings, TooLong};
 use crate::finetune::text::{TextLearner, judge_texts};
 use hearth_data::labelled::{ChatExample, Example, Loaded, TextExample};
 use hearth_engine::{
@@ -14,7 +14,7 @@ use hearth_engine::{
 };
 use hearth_model::hf::SpecialIds;
 use hearth_model::tape::Trainable;
-use hearth_model::{AdapterOf, StoredType, Weights, save_adapter, save_folder};
+use hearth_model::{Adapter, AdapterOf, StoredType, Weights, save_adapter, save_folder};
 use hearth_tensor::Rng;
 use hearth_tokenizer::Tokenizer;
 use serde_json::{Map, json};
@@ -71,7 +71,7 @@ pub fn finetune_chat(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
     settings.check()?;
-    let files = ModelFiles::open(model)?;
+    let (files, adapter) = open(model, settings)?;
     let conversations = Conversations::of(files.tokenizer())?;
     if conversations.plain {
         observer.say("the model has no chat template: it gets a plain one, with speakers by name");
@@ -88,7 +88,16 @@ pub fn finetune_chat(
         config.insert("eos_token".into(), json!(token));
     }
     run.tokenizer = conversations.tokenizer.with_config(config);
-    run.finish(model, &files, settings, out, observer)
+    run.finish(model, (files, adapter), settings, out, observer)
+}
+
+/// The model's files, and the adapter that is trained further, if one is.
+fn open(model: &Path, settings: &Settings) -> Result<(ModelFiles, Option<Adapter>), TrainError> {
+    if matches!(settings.adapt, Adapt::Further { .. }) {
+        let (files, adapter) = ModelFiles::open_apart(model)?;
+        return Ok((files, Some(adapter)));
+    }
+    Ok((ModelFiles::open(model)?, None))
 }
 
 /// The last token that is learnt.
@@ -111,14 +120,14 @@ pub fn finetune_complete(
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
     settings.check()?;
-    let files = ModelFiles::open(model)?;
+    let (files, adapter) = open(model, settings)?;
     let limit = settings.max_tokens.min(files.decoder().config().max_positions);
     let texts =
         Texts { tokenizer: files.tokenizer(), special: files.special(), infill, limit, seed: settings.seed };
     let parts = parts(training, heldout, settings.holdout)?;
     let mut run = Run::new("complete", "Texts", &files, parts, |x| texts.lessons(x))?;
     run.about.insert("infill".into(), json!(infill));
-    run.finish(model, &files, settings, out, observer)
+    run.finish(model, (files, adapter), settings, out, observer)
 }
 
 /// How a model is shown texts.
@@ -189,7 +198,7 @@ impl Run {
     fn finish(
         mut self,
         model: &Path,
-        files: &ModelFiles,
+        (files, adapter): (ModelFiles, Option<Adapter>),
         settings: &Settings,
         out: &Path,
         observer: &mut dyn Observer,
@@ -220,7 +229,17 @@ impl Run {
             fresh: &[],
             in_out: config.family.stores_in_out(),
         };
-        network.lora = parameters.adapt(&mut weights, &settings.adapt, settings.seed)?;
+        // What an adapter that goes on is for stays what it was for.
+        let base = match &adapter {
+            Some(adapter) => adapter.base.clone(),
+            None => std::path::absolute(model)?.to_string_lossy().into_owned(),
+        };
+        network.lora = match (adapter, &settings.adapt) {
+            (Some(adapter), &Adapt::Further { half }) => {
+                Some(Parameters::further(&mut weights, adapter, half))
+            }
+            (_, adapt) => parameters.adapt(&mut weights, adapt, settings.seed)?,
+        };
         let targets = |lessons: &[Lesson]| lessons.iter().map(Lesson::targets).sum::<usize>();
         observer.say(&format!(
             "{} examples with {} tokens to learn, {} held out; {}; {} steps of {} examples",
@@ -237,10 +256,8 @@ impl Run {
         let mut learner = TextLearner::new(&network, &self.training, &self.heldout);
         let (fitted, judgement) = fit(&mut learner, weights, settings, "loss", observer)?;
         let ids = SpecialIds { bos: self.tokenizer.bos(), eos: self.tokenizer.eos() };
-        let base = std::path::absolute(model)?;
         let save = |out: &Path, weights: &Weights| match &network.lora {
             Some(lora) => {
-                let base = base.to_string_lossy();
                 let of = AdapterOf { base: &base, task: "CAUSAL_LM", class_prefix: "", prefixed: usize::MAX };
                 Ok(save_adapter(out, lora, files.decoder().specs(), weights, &of)?)
             }

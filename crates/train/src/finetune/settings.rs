@@ -65,13 +65,18 @@ pub enum Adapt {
         /// Keep the frozen matrices in bf16.
         half: bool,
     },
+    /// The updates of the adapter that the model is, further.
+    Further {
+        /// Keep the frozen matrices in bf16.
+        half: bool,
+    },
 }
 
 impl Adapt {
     /// Updates of low rank take a rate ten times as high as whole weights (Schulman et al. 2025, "LoRA Without
     /// Regret").
     fn more_rate(&self) -> f32 {
-        if matches!(self, Adapt::Lora { .. }) { 10.0 } else { 1.0 }
+        if matches!(self, Adapt::Lora { .. } | Adapt::Further { .. }) { 10.0 } else { 1.0 }
     }
 }
 

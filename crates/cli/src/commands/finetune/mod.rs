@@ -225,12 +225,16 @@ impl Finetune {
             }
             Task::Chat => {
                 let (training, heldout) = self.read_both(terminal, |paths| read_chat(paths, options))?;
-                finetune_chat(&model()?, training, heldout, settings, out, watch)?
+                let model = model()?;
+                let settings = self.settings.over_adapter(settings, &model)?;
+                finetune_chat(&model, training, heldout, &settings, out, watch)?
             }
             Task::Complete => {
                 let (training, heldout) = self.read_both(terminal, |paths| read_texts(paths, options))?;
                 let infill = self.infill.unwrap_or(0.0);
-                finetune_complete(&model()?, training, heldout, infill, settings, out, watch)?
+                let model = model()?;
+                let settings = self.settings.over_adapter(settings, &model)?;
+                finetune_complete(&model, training, heldout, infill, &settings, out, watch)?
             }
         })
     }

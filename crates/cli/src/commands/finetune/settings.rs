@@ -1,11 +1,16 @@
 //! How a model is fine-tuned, as flags.
 
 use super::Task;
-use hearth_model::EncoderFolder;
+use crate::failure::Usage;
+use anyhow::Result;
+use hearth_model::{Adapter, EncoderFolder};
 use hearth_train::finetune::embed::EmbedSettings;
 use hearth_train::finetune::settings::{Adapt, Settings, TooLong};
 use hearth_train::neural::{Answer, usual_settings};
 use std::path::Path;
+
+/// LoRA's rank where none is given.
+const RANK: usize = 16;
 
 /// How it is learnt.
 #[derive(clap::Args)]
@@ -31,9 +36,10 @@ pub(super) struct SettingsArgs {
     /// Train the last N blocks alone, and what comes after them
     #[arg(long, value_name = "N", conflicts_with = "lora")]
     last_layers: Option<usize>,
-    /// Train updates of low rank (LoRA), of rank R, beside frozen weights; chat and complete then write an adapter
-    #[arg(long, value_name = "R", num_args = 0..=1, default_missing_value = "16")]
-    lora: Option<usize>,
+    /// Train updates of low rank (LoRA), of rank R [default: 16], beside frozen weights; chat and complete then write an
+    /// adapter, and go on with the one that --model is
+    #[arg(long, value_name = "R")]
+    lora: Option<Option<usize>>,
     /// What updates are scaled by, before R divides it [default: 2 R]
     #[arg(long, value_name = "A", requires = "lora")]
     alpha: Option<f32>,
@@ -79,8 +85,8 @@ impl SettingsArgs {
     pub(super) fn settings(&self, task: Task, seed: Option<u64>) -> Settings {
         let adapt = match (self.lora, self.last_layers) {
             (Some(rank), _) => Adapt::Lora {
-                rank,
-                alpha: self.alpha.unwrap_or(2.0 * rank as f32),
+                rank: rank.unwrap_or(RANK),
+                alpha: self.alpha.unwrap_or(2.0 * rank.unwrap_or(RANK) as f32),
                 rank_stabilized: self.rslora,
                 targets: self.targets.clone(),
                 half: self.bf16,
@@ -128,6 +134,28 @@ impl SettingsArgs {
             dropout: self.dropout.unwrap_or(usual.dropout),
             ..settings.clone()
         }
+    }
+
+    /// The settings for texts over this model: if it is an adapter, its own updates go on, and their sizes are given.
+    pub(super) fn over_adapter(&self, settings: &Settings, model: &Path) -> Result<Settings> {
+        let Some(rank) = self.lora.filter(|_| Adapter::is_adapter(model)) else {
+            return Ok(settings.clone());
+        };
+        let sizes = [
+            ("--lora R", rank.is_some()),
+            ("--alpha", self.alpha.is_some()),
+            ("--targets", !self.targets.is_empty()),
+            ("--rslora", self.rslora),
+        ];
+        if let Some((flag, _)) = sizes.iter().find(|(_, given)| *given) {
+            let model = model.display();
+            return Err(Usage(format!(
+                "{flag}: {model} is an adapter, whose updates have their sizes\nhint: --lora alone goes on with them; for \
+                 others, hearth merge makes a model of it first"
+            ))
+            .into());
+        }
+        Ok(Settings { adapt: Adapt::Further { half: self.bf16 }, ..settings.clone() })
     }
 
     /// How a model from before the Transformer is learnt from so many examples.
