@@ -153,6 +153,9 @@ fn list_glob(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         problem,
         hint: hint.to_string(),
     };
+    if path.exists() {
+        return Err(none("it is neither a file nor a folder", "give a file, a folder or a glob"));
+    }
     if !pattern.contains(['*', '?', '[']) {
         return Err(none("it does not exist", "check the path"));
     }

@@ -105,6 +105,8 @@ fn bad_input_is_named() {
         refused(read(&[path], CorpusOptions::default()), &[parts, &[name]].concat());
     };
     bad("latin1.txt", b"caf\xE9 au lait", &["UTF-8", "byte 3", "hint:"]);
+    let device = read(&["/dev/null".into()], CorpusOptions::default());
+    refused(device, &["/dev/null", "neither a file nor a folder", "hint:"]);
     bad("latin1.jsonl", b"{\"text\": \"a\"}\n{\"text\": \"\xE9\"}\n", &["UTF-8", "byte 24"]);
     bad("latin1.csv", b"text\nfine\ncaf\xE9\n", &["UTF-8", "byte 10"]);
     bad("broken.jsonl", b"{\"text\": \"a\"}\n{\"text\": \n", &["broken.jsonl:2", "not valid JSON"]);

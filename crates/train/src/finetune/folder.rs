@@ -100,7 +100,9 @@ impl Finished<'_> {
             config.extend(self.limit.map(|limit| ("model_max_length".to_owned(), json!(limit))));
             tokenizer.with_config(config).save(out)?;
         }
-        write_events(&out.join("run.jsonl"), &self.fitted.events)?;
+        if !self.fitted.events.is_empty() {
+            write_events(&out.join("run.jsonl"), &self.fitted.events)?;
+        }
         let report = Report {
             title: self.task.1,
             metrics: &self.metrics,
