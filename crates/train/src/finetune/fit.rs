@@ -4,11 +4,14 @@
 use crate::error::TrainError;
 use crate::finetune::settings::Settings;
 use crate::optimizer::Optimizer;
+use fs_err::File;
 use hearth_model::Weights;
 use hearth_model::executor::ParamSpec;
 use hearth_tensor::{Rng, Tensor};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
 use std::time::Instant;
 
 /// A task that is being learnt.
@@ -131,15 +134,17 @@ impl Fitted {
     }
 }
 
-/// Trains `weights` and gives back those that were best on held-out examples by `metric`, with the look at them.
+/// Trains `weights` and gives back those that were best on held-out examples by `metric`, with the look at them. What
+/// happens goes into `run.jsonl` in the folder `out` while it happens, if there is to be one.
 ///
 /// # Errors
-/// If the loss stops being a number, or the metric isn't one of the task's.
+/// If the loss stops being a number, the metric isn't one of the task's, or the disk fails.
 pub fn fit<L: Learner>(
     learner: &mut L,
     mut weights: Weights,
     settings: &Settings,
     metric: &str,
+    out: Option<&Path>,
     observer: &mut dyn Observer,
 ) -> Result<(Fitted, L::Look), TrainError> {
     let count = learner.examples();
@@ -147,7 +152,8 @@ pub fn fit<L: Learner>(
     let trained = |i: usize| weights.tensors()[i].requires_grad();
     let mut optimizer = Optimizer::over(settings.optimizer(), learner.specs(), trained);
     let mut order = Order::new(count, settings.seed);
-    let mut run = Run { events: Vec::new(), examples: 0, tokens: 0, seconds: 0.0 };
+    let log = out.map(create_log).transpose()?;
+    let mut run = Run { log, events: Vec::new(), examples: 0, tokens: 0, seconds: 0.0 };
     let an_epoch = count.div_ceil(settings.batch).max(1) as u64;
     let between = (an_epoch / settings.looks as u64).max(1);
     let mut best: Option<(f64, u64, L::Look, Weights)> = None;
@@ -171,7 +177,7 @@ pub fn fit<L: Learner>(
             tokens: run.tokens,
             seconds: run.seconds,
         };
-        run.tell(event, observer);
+        run.tell(event, observer)?;
         let last = step + 1 == steps;
         stopped = observer.stop() && !last;
         if (step + 1).is_multiple_of(between) || last || stopped {
@@ -180,7 +186,7 @@ pub fn fit<L: Learner>(
             let score = *metrics.get(metric).ok_or_else(|| unknown_metric(metric, metrics))?;
             let sign = if learner.less_is_better() { -1.0 } else { 1.0 };
             let better = best.as_ref().is_none_or(|(best, ..)| sign * score > sign * best);
-            run.tell(Event::Look { step: step + 1, metrics: metrics.clone(), best: better }, observer);
+            run.tell(Event::Look { step: step + 1, metrics: metrics.clone(), best: better }, observer)?;
             if better {
                 // A copy of what the next steps change; tensors share what they don't.
                 best = Some((score, step + 1, look, weights.clone()));
@@ -199,7 +205,7 @@ pub fn fit<L: Learner>(
         }
     }
     let (_, best_step, look, weights) = best.expect("the last step is looked at");
-    let Run { events, examples, tokens, seconds } = run;
+    let Run { events, examples, tokens, seconds, .. } = run;
     let fitted = Fitted { weights, best_step, events, seen: (examples, tokens), seconds, stopped };
     Ok((fitted, look))
 }
@@ -253,7 +259,13 @@ fn unknown_metric(metric: &str, metrics: &Metrics) -> TrainError {
     TrainError::Recipe { place: "fine-tuning".into(), problem }
 }
 
+fn create_log(out: &Path) -> io::Result<File> {
+    fs_err::create_dir_all(out)?;
+    File::create(out.join("run.jsonl"))
+}
+
 struct Run {
+    log: Option<File>,
     events: Vec<Event>,
     examples: u64,
     tokens: u64,
@@ -261,9 +273,15 @@ struct Run {
 }
 
 impl Run {
-    fn tell(&mut self, event: Event, observer: &mut dyn Observer) {
+    fn tell(&mut self, event: Event, observer: &mut dyn Observer) -> io::Result<()> {
+        if let Some(log) = &mut self.log {
+            let mut line = serde_json::to_vec(&event)?;
+            line.push(b'\n');
+            log.write_all(&line)?;
+        }
         observer.event(&event);
         self.events.push(event);
+        Ok(())
     }
 }
 

@@ -71,7 +71,7 @@ pub fn finetune_classify(
     }
     let metric = ClassifyLearner::metric(problem);
     let mut learner = ClassifyLearner::new(&mut network, problem, &train_examples, &held_examples, settings);
-    let (fitted, mut judgement) = fit(&mut learner, weights, settings, metric, observer)?;
+    let (fitted, mut judgement) = fit(&mut learner, weights, settings, metric, Some(out), observer)?;
     let answers: Vec<&Answer> = held_examples.iter().map(|example| &example.answer).collect();
     add_interval(&mut judgement, &answers);
 

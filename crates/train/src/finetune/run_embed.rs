@@ -72,7 +72,8 @@ pub fn finetune_embed(
     let before = judge_retrieval(&mut embedder, &heldout)?.metrics;
     observer.say(&format!("before: mrr {:.4}, ndcg@10 {:.4}", before["mrr"], before["ndcg@10"]));
     let mut learner = EmbedLearner::new(&mut network, &mut embedder, &training, &heldout, own, settings);
-    let (fitted, retrieval) = fit(&mut learner, weights, settings, EmbedLearner::METRIC, observer)?;
+    let (fitted, retrieval) =
+        fit(&mut learner, weights, settings, EmbedLearner::METRIC, Some(out), observer)?;
     warn_if_worse(&before, &retrieval.metrics, &fitted, observer);
     let write = |out: &Path, weights: &Weights| {
         embedder.save_rules(out, &prompts.by_name())?;

@@ -73,7 +73,7 @@ pub fn finetune_qa(
     let rules = AnswerRules { no_answer_threshold, ..rules };
     let held = Heldout { examples: &heldout, framed: &held_framed, script, rules };
     let mut learner = QaLearner::new(&mut network, &windows, held, settings);
-    let (fitted, judgement) = fit(&mut learner, weights, settings, "f1", observer)?;
+    let (fitted, judgement) = fit(&mut learner, weights, settings, "f1", Some(out), observer)?;
     let save = |out: &Path, weights: &Weights| {
         Ok(save_task(out, model, &network, weights, &[], Problem::SingleLabel, &tokenizer)?)
     };

@@ -63,7 +63,7 @@ pub fn finetune_tag(
     let metric = TagLearner::metric(&labels);
     let mut learner =
         TagLearner::new(&mut network, &labels, &train_sentences, &held_sentences, &gold, settings);
-    let (fitted, judgement) = fit(&mut learner, weights, settings, metric, observer)?;
+    let (fitted, judgement) = fit(&mut learner, weights, settings, metric, Some(out), observer)?;
     let save = |out: &Path, weights: &Weights| {
         Ok(save_task(out, model, &network, weights, &labels, Problem::SingleLabel, &tokenizer)?)
     };

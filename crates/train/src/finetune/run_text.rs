@@ -254,7 +254,7 @@ impl Run {
         observer.say(&format!("before training: held-out loss {:.4}", before.metrics["loss"]));
         self.about.insert("loss_before".into(), json!(before.metrics["loss"]));
         let mut learner = TextLearner::new(&network, &self.training, &self.heldout);
-        let (fitted, judgement) = fit(&mut learner, weights, settings, "loss", observer)?;
+        let (fitted, judgement) = fit(&mut learner, weights, settings, "loss", Some(out), observer)?;
         let ids = SpecialIds { bos: self.tokenizer.bos(), eos: self.tokenizer.eos() };
         let save = |out: &Path, weights: &Weights| match &network.lora {
             Some(lora) => {

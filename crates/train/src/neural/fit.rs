@@ -84,7 +84,7 @@ pub fn fit_network(
         metric: examples.metric,
         dropout: settings.dropout,
     };
-    let (fitted, look) = fit(&mut learner, weights, settings, examples.metric, observer)?;
+    let (fitted, look) = fit(&mut learner, weights, settings, examples.metric, None, observer)?;
     Ok(Trained { fitted, labels: look.labels, network })
 }
 

@@ -112,6 +112,8 @@ pub struct Quiet {
     pub looks: usize,
     stop_after: Option<u64>,
     step: u64,
+    /// Has a line for each event, as soon as it is heard of.
+    log: Option<PathBuf>,
 }
 
 impl Observer for Quiet {
@@ -121,6 +123,10 @@ impl Observer for Quiet {
         match event {
             Event::Step { step, .. } => self.step = *step,
             Event::Look { .. } => self.looks += 1,
+        }
+        if let Some(log) = &self.log {
+            let told = std::fs::read_to_string(log).expect("a log");
+            assert_eq!(told.lines().count(), self.step as usize + self.looks, "{told}");
         }
     }
 
@@ -228,11 +234,13 @@ fn a_run_repeats_to_the_bit_and_stops_with_what_it_has() {
         weights.push(std::fs::read(out.join("model.safetensors")).expect("weights"));
     }
     assert!(weights[0] == weights[1], "two runs of one seed differ");
-    let mut observer = Quiet { stop_after: Some(2), ..Quiet::default() };
     let out = dir.path().join("stopped");
+    let log = out.join("run.jsonl");
+    let mut observer = Quiet { stop_after: Some(2), log: Some(log.clone()), ..Quiet::default() };
     let outcome = run(&model, data, &settings, &out, &mut observer).expect("stops");
     assert_eq!((outcome.stopped, outcome.best_step), (true, 2));
     assert!(Classifier::open(&out).is_ok());
+    assert_eq!(std::fs::read_to_string(log).expect("a log").lines().count(), 2 + observer.looks);
 }
 
 #[test]

@@ -152,7 +152,8 @@ fn training_moves_the_updates_alone_and_bf16_comes_near() {
         model.lora = Some(lora);
         let settings = Settings { pass_tokens, ..settings.clone() };
         let mut learner = TextLearner::new(&model, &lessons, &lessons);
-        let (fitted, look) = fit(&mut learner, weights, &settings, "loss", &mut Silent).expect("trains");
+        let (fitted, look) =
+            fit(&mut learner, weights, &settings, "loss", None, &mut Silent).expect("trains");
         let losses: Vec<f32> = fitted
             .events
             .iter()
