@@ -1,11 +1,15 @@
 """Questions on passages: the same run in `transformers` as `hearth finetune qa`.
 
-`run` fine-tunes a BERT folder on a SQuAD file and prints one JSON object; training alone is timed. `check` opens a folder
-that Hearth wrote, answers questions with it, and holds the answers against those that `hearth answer` gave.
+`split` holds passages out of a SQuAD file, by hash. `run` fine-tunes a BERT folder and prints one JSON object; training alone
+is timed. `check` opens a folder that Hearth wrote, answers questions with it, and holds the answers against those that
+`hearth answer` gave. `score` says how many answers of such a file are right.
 """
 
 import argparse
+import difflib
+import hashlib
 import json
+import re
 import resource
 import time
 from pathlib import Path
@@ -24,6 +28,42 @@ def questions_of(path: Path) -> list[dict]:
                 if context[start : start + len(answer["text"])] == answer["text"]:
                     rows.append({"id": question["id"], "question": question["question"], "context": context, **answer})
     return rows
+
+
+def split(args: argparse.Namespace) -> None:
+    """Writes train.json and valid.json, which has the passages that hash to 0 of 5."""
+    parts = {"train": [], "valid": []}
+    for article in json.loads(args.data.read_text(encoding="utf-8"))["data"]:
+        for paragraph in article["paragraphs"]:
+            held_out = hashlib.sha256(paragraph["context"].encode()).digest()[0] % 5 == 0
+            parts["valid" if held_out else "train"].append({"paragraphs": [paragraph]})
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, articles in parts.items():
+        text = json.dumps({"version": "v1.0", "data": articles}, ensure_ascii=False)
+        (args.out / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+def tokens_of(text: str) -> list[str]:
+    """Chinese characters one by one, other words whole; no punctuation."""
+    return re.findall(r"[a-z0-9]+|[^\W\d_a-z]", text.lower())
+
+
+def score(args: argparse.Namespace) -> None:
+    """Exact matches, and F1 by the longest common stretch, as CMRC 2018 counts it, in percent; the best of the right answers."""
+    right = {}
+    for article in json.loads(args.data.read_text(encoding="utf-8"))["data"]:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                right[question["id"]] = [tokens_of(answer["text"]) for answer in question["answers"]]
+    exact = f1 = count = 0
+    for line in args.answers.read_text(encoding="utf-8").splitlines():
+        answer = json.loads(line)
+        said, best = tokens_of(answer["answer"] or ""), 0.0
+        for gold in right[answer["id"]]:
+            same = difflib.SequenceMatcher(None, said, gold, autojunk=False).find_longest_match().size
+            best = max(best, 2 * same / (len(said) + len(gold)) if same else 0.0)
+        exact, f1, count = exact + (said in right[answer["id"]]), f1 + best, count + 1
+    print(json.dumps({"questions": count, "exact": 100 * exact / count, "f1": 100 * f1 / count}))
 
 
 def windows_of(rows: list[dict], tokenizer, limit: int, stride: int) -> list[dict]:
@@ -91,13 +131,15 @@ def run(args: argparse.Namespace) -> None:
     assert not missing, missing
     windows = windows_of(questions_of(args.data), tokenizer_of(args.model), args.max_tokens, min(128, args.max_tokens // 3))
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.01, fused=True)
-    steps = args.steps or -(-len(windows) // args.batch)
+    steps = args.steps or args.epochs * -(-len(windows) // args.batch)
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, -(-steps // 10), steps)
     model.train()
-    order, losses = torch.randperm(len(windows)).tolist(), []
+    epochs = -(-steps * args.batch // len(windows))
+    order = [place for _ in range(epochs) for place in torch.randperm(len(windows)).tolist()]
+    losses = []
     started = time.perf_counter()
     for step in range(steps):
-        chosen = [windows[order[(step * args.batch + i) % len(order)]] for i in range(args.batch)]
+        chosen = [windows[place] for place in order[step * args.batch :][: args.batch]]
         first, last = torch.tensor([window["span"] for window in chosen]).T
         loss = model(**batch_of(chosen), start_positions=first, end_positions=last).loss
         loss.backward()
@@ -107,6 +149,11 @@ def run(args: argparse.Namespace) -> None:
         optimizer.zero_grad()
         losses.append(loss.item())
     seconds = time.perf_counter() - started
+    if args.out:
+        model.save_pretrained(args.out)
+        (args.out / "tokenizer.json").write_bytes((args.model / "tokenizer.json").read_bytes())
+        settings = json.loads((args.model / "tokenizer_config.json").read_text()) | {"model_max_length": args.max_tokens}
+        (args.out / "tokenizer_config.json").write_text(json.dumps(settings))
     print(
         json.dumps(
             {
@@ -156,13 +203,23 @@ def main() -> None:
     command = commands.add_parser("run")
     command.add_argument("--model", type=Path, required=True)
     command.add_argument("--data", type=Path, required=True)
-    command.add_argument("--steps", type=int, default=0, help="0: once through the windows")
+    command.add_argument("--steps", type=int, default=0, help="instead of --epochs")
+    command.add_argument("--epochs", type=int, default=1)
     command.add_argument("--batch", type=int, default=16)
     command.add_argument("--lr", type=float, default=5e-5)
     command.add_argument("--max-tokens", type=int, default=256)
     command.add_argument("--threads", type=int, default=2)
     command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--out", type=Path, help="where the model goes")
     command.set_defaults(call=run)
+    command = commands.add_parser("split")
+    command.add_argument("--data", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True)
+    command.set_defaults(call=split)
+    command = commands.add_parser("score")
+    command.add_argument("--data", type=Path, required=True)
+    command.add_argument("--answers", type=Path, required=True, help="what hearth answer wrote for the same file")
+    command.set_defaults(call=score)
     command = commands.add_parser("check")
     command.add_argument("--model", type=Path, required=True)
     command.add_argument("--data", type=Path, required=True)
