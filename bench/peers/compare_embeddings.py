@@ -34,7 +34,7 @@ HEADER = (
 def read_texts(file: Path) -> list[str]:
     """The first texts of the wanted length."""
     texts = []
-    for line in file.read_text().splitlines():
+    for line in file.read_text(encoding="utf-8").rstrip("\n").split("\n"):
         text = json.loads(line)["text"] if line.startswith("{") else line
         text = " ".join(text.split())
         if len(text.split()) in WORDS:
