@@ -230,21 +230,24 @@ impl Kernel {
     }
 }
 
-/// Calls `$run::<groups, width, codes, shift, fine>` for the shape of a panel: the shapes that the block
-/// formats have, `codes` being the number of planes, or [`BYTES`].
+/// Calls `$run::<groups, width, codes, shift, fine, nested, mins>` for the shape of a panel: the shapes that the block
+/// formats have, `codes` being the number of planes, or [`BYTES`]. Everything that a loop would ask of a shape is known
+/// when it is compiled.
 macro_rules! by_shape {
     ($run:ident, $shape:expr, [$($fixed:tt)*], $args:tt) => {{
-        let shape = $shape;
-        match (shape.codes, shape.shift, shape.fine) {
-            (Codes::Nibbles { planes: 0 }, None, false) => $run::<$($fixed)* 0, 0, false> $args,
-            (Codes::Nibbles { planes: 0 }, None, true) => $run::<$($fixed)* 0, 0, true> $args,
-            (Codes::Nibbles { planes: 0 }, Some(2), true) => $run::<$($fixed)* 0, 2, true> $args,
-            (Codes::Nibbles { planes: 0 }, Some(3), false) => $run::<$($fixed)* 0, 3, false> $args,
-            (Codes::Nibbles { planes: 1 }, None, false) => $run::<$($fixed)* 1, 0, false> $args,
-            (Codes::Nibbles { planes: 1 }, Some(4), false) => $run::<$($fixed)* 1, 4, false> $args,
-            (Codes::Nibbles { planes: 2 }, Some(5), true) => $run::<$($fixed)* 2, 5, true> $args,
-            (Codes::Bytes, Some(7), false) => $run::<$($fixed)* { $crate::qgemm::BYTES }, 7, false> $args,
-            _ => unreachable!("no block format has the shape {shape:?}"),
+        let Shape { codes, shift, fine, nested, mins } = $shape;
+        match (codes, shift, fine, nested, mins) {
+            (Codes::Nibbles { planes: 0 }, None, false, false, true) => $run::<$($fixed)* 0, 0, false, false, true> $args,
+            (Codes::Nibbles { planes: 0 }, None, false, true, true) => $run::<$($fixed)* 0, 0, false, true, true> $args,
+            (Codes::Nibbles { planes: 0 }, None, true, true, true) => $run::<$($fixed)* 0, 0, true, true, true> $args,
+            (Codes::Nibbles { planes: 0 }, Some(2), true, true, false) => $run::<$($fixed)* 0, 2, true, true, false> $args,
+            (Codes::Nibbles { planes: 0 }, Some(3), false, false, false) => $run::<$($fixed)* 0, 3, false, false, false> $args,
+            (Codes::Nibbles { planes: 1 }, None, false, false, true) => $run::<$($fixed)* 1, 0, false, false, true> $args,
+            (Codes::Nibbles { planes: 1 }, None, false, true, true) => $run::<$($fixed)* 1, 0, false, true, true> $args,
+            (Codes::Nibbles { planes: 1 }, Some(4), false, false, false) => $run::<$($fixed)* 1, 4, false, false, false> $args,
+            (Codes::Nibbles { planes: 2 }, Some(5), true, true, false) => $run::<$($fixed)* 2, 5, true, true, false> $args,
+            (Codes::Bytes, Some(7), false, false, false) => $run::<$($fixed)* { $crate::qgemm::BYTES }, 7, false, false, false> $args,
+            shape => unreachable!("no block format has the shape {shape:?}"),
         }
     }};
 }

@@ -1,7 +1,7 @@
 //! Tiles with AVX-512 and its dot products of bytes (VNNI): sixteen outputs are the lanes of a vector, up
 //! to twelve rows of x share each vector of codes.
 
-use super::{BYTES, Codes, GROUP, NESTED, PANEL, Panel, Place, RowTile, block_bytes, by_shape};
+use super::{BYTES, Codes, GROUP, NESTED, PANEL, Panel, Place, RowTile, Shape, block_bytes, by_shape};
 use half::f16;
 use std::arch::x86_64::*;
 
@@ -41,7 +41,15 @@ pub(super) unsafe fn run(panel: &Panel, tile: &RowTile, place: &Place) {
 /// `Q` groups of `W` rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn multiply<const Q: usize, const W: usize, const CODES: usize, const SHIFT: u32, const FINE: bool>(
+unsafe fn multiply<
+    const Q: usize,
+    const W: usize,
+    const CODES: usize,
+    const SHIFT: u32,
+    const FINE: bool,
+    const NEST: bool,
+    const MINS: bool,
+>(
     panel: &Panel,
     tile: &RowTile,
     place: &Place,
@@ -50,14 +58,13 @@ unsafe fn multiply<const Q: usize, const W: usize, const CODES: usize, const SHI
     // the place.
     unsafe {
         let blocks = panel.blocks;
-        let (nested, mins) = (panel.shape.nested, panel.shape.mins);
         let mut sums = [[_mm512_setzero_ps(); W]; Q];
         let (mut d, mut dmin) = (_mm512_setzero_ps(), _mm512_setzero_ps());
         for block in 0..blocks {
-            if !nested || block % NESTED == 0 {
-                let at = if nested { block / NESTED } else { block } * PANEL;
+            if !NEST || block % NESTED == 0 {
+                let at = if NEST { block / NESTED } else { block } * PANEL;
                 d = widen(panel.d.as_ptr().add(at));
-                if mins {
+                if MINS {
                     dmin = widen(panel.dmin.as_ptr().add(at));
                 }
             }
@@ -76,9 +83,9 @@ unsafe fn multiply<const Q: usize, const W: usize, const CODES: usize, const SHI
                         add_dots(&mut dots, w, |q| x(q, part * 4 + j));
                     }
                     let at = (block * 2 + part) * PANEL;
-                    let (scale, min) = nested_scales(panel, at, d, dmin);
+                    let (scale, min) = nested_scales::<MINS>(panel, at, d, dmin);
                     absorb(&mut sums, dots, scale, scales);
-                    if mins {
+                    if MINS {
                         add_mins(&mut sums, min, |q| tile.half_totals.as_ptr().add(row(q)));
                     }
                 }
@@ -93,9 +100,9 @@ unsafe fn multiply<const Q: usize, const W: usize, const CODES: usize, const SHI
                     add_dots(&mut dots, high::<CODES>(codes, j), |q| x(q, 4 + j));
                 }
                 let (scale, min) =
-                    if nested { nested_scales(panel, block * PANEL, d, dmin) } else { (d, dmin) };
+                    if NEST { nested_scales::<MINS>(panel, block * PANEL, d, dmin) } else { (d, dmin) };
                 absorb(&mut sums, dots, scale, scales);
-                if mins {
+                if MINS {
                     add_mins(&mut sums, min, |q| tile.totals.as_ptr().add(row(q)));
                 }
             }
@@ -122,12 +129,17 @@ unsafe fn widen(p: *const f16) -> __m512 {
 /// Scales and minima of a block, or a half of one, from the small integers.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn nested_scales(panel: &Panel, at: usize, d: __m512, dmin: __m512) -> (__m512, __m512) {
+unsafe fn nested_scales<const MINS: bool>(
+    panel: &Panel,
+    at: usize,
+    d: __m512,
+    dmin: __m512,
+) -> (__m512, __m512) {
     // SAFETY: the caller vouches for sixteen entries from `at` on.
     unsafe {
         let scales = _mm512_cvtepi8_epi32(_mm_loadu_si128(panel.scales.as_ptr().add(at).cast()));
         let scale = _mm512_mul_ps(d, _mm512_cvtepi32_ps(scales));
-        if !panel.shape.mins {
+        if !MINS {
             return (scale, dmin);
         }
         let mins = _mm512_cvtepu8_epi32(_mm_loadu_si128(panel.mins.as_ptr().add(at).cast()));
