@@ -11,11 +11,14 @@ def output(*command: str) -> str:
 
 
 def cpu_model() -> str:
-    """The processor's name, as Linux tells it."""
+    """The processor's name, as Linux tells it, and whether it lacks AVX-512, which decides what kernels run."""
+    facts = {}
     for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
+        key, _, value = line.partition(":")
+        facts.setdefault(key.strip(), value.strip())
+    name = facts.get("model name", platform.processor())
+    lacks = "avx2" in facts.get("flags", "") and "avx512f" not in facts["flags"]
+    return f"{name} without AVX-512" if lacks else name
 
 
 def commit() -> str:
