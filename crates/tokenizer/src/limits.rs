@@ -15,6 +15,8 @@ const MOST_REGEX_BYTES: usize = 16 << 10;
 const MOST_WORD_CHARS: u64 = 10_000;
 /// The longest piece of Unigram, whose tree is as deep as that and is taken apart by recursion.
 const MOST_PIECE_BYTES: usize = 8192;
+/// The longest token of WordPiece, whose array is built by a recursion as deep with larger frames. BERT's have 18 bytes.
+const MOST_WORD_PIECE_BYTES: usize = 1024;
 /// The most nodes of Unigram's tree of bytes, which take some 350 bytes each.
 const MOST_UNIGRAM_NODES: usize = 4 << 20;
 /// The most nodes of WordPiece's, which is packed in an array: a million of them take seconds.
@@ -39,24 +41,25 @@ pub(crate) fn check(file: &Value) -> Result<(), String> {
     if let Some(chars) = word.filter(|chars| *chars > MOST_WORD_CHARS) {
         return Err(format!("max_input_chars_per_word is {chars}, expected at most {MOST_WORD_CHARS}"));
     }
-    let (tokens, most): (Vec<&str>, usize) = match (&model["vocab"], model["type"].as_str()) {
-        (Value::Array(pieces), _) => {
-            (pieces.iter().filter_map(|piece| piece.get(0)?.as_str()).collect(), MOST_UNIGRAM_NODES)
-        }
-        (Value::Object(vocab), Some("WordPiece")) => {
-            (vocab.iter().map(|(token, _)| token.as_str()).collect(), MOST_WORD_PIECE_NODES)
-        }
-        _ => return Ok(()),
-    };
+    let (tokens, most_bytes, most_nodes): (Vec<&str>, usize, usize) =
+        match (&model["vocab"], model["type"].as_str()) {
+            (Value::Array(pieces), _) => {
+                let pieces = pieces.iter().filter_map(|piece| piece.get(0)?.as_str());
+                (pieces.collect(), MOST_PIECE_BYTES, MOST_UNIGRAM_NODES)
+            }
+            (Value::Object(vocab), Some("WordPiece")) => {
+                let tokens = vocab.iter().map(|(token, _)| token.as_str());
+                (tokens.collect(), MOST_WORD_PIECE_BYTES, MOST_WORD_PIECE_NODES)
+            }
+            _ => return Ok(()),
+        };
     let bytes = tokens.iter().map(|token| token.len()).max().unwrap_or_default();
-    if bytes > MOST_PIECE_BYTES {
-        return Err(format!(
-            "a piece of the vocabulary has {bytes} bytes, expected at most {MOST_PIECE_BYTES}"
-        ));
+    if bytes > most_bytes {
+        return Err(format!("a piece of the vocabulary has {bytes} bytes, expected at most {most_bytes}"));
     }
     let nodes = tree_nodes(tokens);
-    if nodes > most {
-        return Err(format!("the vocabulary is a tree of {nodes} bytes, expected at most {most}"));
+    if nodes > most_nodes {
+        return Err(format!("the vocabulary is a tree of {nodes} bytes, expected at most {most_nodes}"));
     }
     Ok(())
 }

@@ -102,15 +102,22 @@ fn sizes_that_no_model_has_are_refused() {
     let piece =
         json!({"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a".repeat(200_000), -1.0]]});
     refused(json(with(&[("model", piece)])), "a piece of the vocabulary has 200000 bytes");
+    // The array of these is built by a recursion that is as deep.
+    let word = json!({"type": "WordPiece", "vocab": {"[UNK]": 0, "a".repeat(2000): 1}, "unk_token": "[UNK]",
+        "continuing_subword_prefix": "##", "max_input_chars_per_word": 100});
+    refused(
+        json(with(&[("model", word)])),
+        "a piece of the vocabulary has 2000 bytes, expected at most 1024",
+    );
     // Each differs from all others in its first bytes.
-    let long = |i: usize| format!("{i:04}{}", "a".repeat(8000));
-    let pieces: Vec<Value> = (0..600).map(|i| json!([long(i), 0.0])).collect();
+    let long = |i: usize, rest: usize| format!("{i:04}{}", "a".repeat(rest));
+    let pieces: Vec<Value> = (0..600).map(|i| json!([long(i, 8000), 0.0])).collect();
     let pieces = json!({"type": "Unigram", "unk_id": 0, "vocab": pieces});
     refused(json(with(&[("model", pieces)])), "the vocabulary is a tree of 4800");
-    let words: serde_json::Map<String, Value> = (0..300).map(|i| (long(i), i.into())).collect();
-    let words = json!({"type": "WordPiece", "vocab": words, "unk_token": long(0),
+    let words: serde_json::Map<String, Value> = (0..2400).map(|i| (long(i, 1000), i.into())).collect();
+    let words = json!({"type": "WordPiece", "vocab": words, "unk_token": long(0, 1000),
         "continuing_subword_prefix": "##", "max_input_chars_per_word": 100});
-    refused(json(with(&[("model", words)])), "the vocabulary is a tree of 2400");
+    refused(json(with(&[("model", words)])), "the vocabulary is a tree of 2402");
 }
 
 #[test]
