@@ -179,7 +179,8 @@ unsafe fn add_block<const W: usize, const CODES: usize>(
         // Sums of 16 bits hold eight products of pairs of nibbles, but only two of six bits.
         let mut pairs = [_mm256_setzero_si256(); W];
         for j in 0..groups / 2 {
-            let (low, high) = both_nibbles::<CODES>(codes, half, j);
+            let low = nibbles::<CODES>(codes, half, j, false);
+            let high = nibbles::<CODES>(codes, half, j, true);
             for (r, pairs) in pairs.iter_mut().enumerate() {
                 let a = _mm256_maddubs_epi16(low, four::<W>(x, j, r));
                 let b = _mm256_maddubs_epi16(high, four::<W>(x, 4 + j, r));
@@ -214,7 +215,8 @@ unsafe fn add_half<const W: usize, const CODES: usize>(
     unsafe {
         let ones = _mm256_set1_epi16(1);
         for g in (part * 4..part * 4 + 4).step_by(2) {
-            let (one, two) = (nibbles::<CODES>(codes, half, g), nibbles::<CODES>(codes, half, g + 1));
+            let one = nibbles::<CODES>(codes, half, g % 4, part == 1);
+            let two = nibbles::<CODES>(codes, half, g % 4 + 1, part == 1);
             for (r, dot) in dots.iter_mut().enumerate() {
                 let a = _mm256_maddubs_epi16(one, four::<W>(x, g, r));
                 let b = _mm256_maddubs_epi16(two, four::<W>(x, g + 1, r));
@@ -250,40 +252,21 @@ unsafe fn add_bytes<const W: usize>(
     }
 }
 
-/// The codes of groups `j` and `j + 4`, for one half of the outputs.
+/// The codes of group `j`, or of group `j + 4`, which lie above them, for one half of the outputs.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn both_nibbles<const CODES: usize>(codes: *const u8, half: usize, j: usize) -> (__m256i, __m256i) {
+unsafe fn nibbles<const CODES: usize>(codes: *const u8, half: usize, j: usize, above: bool) -> __m256i {
     // SAFETY: the caller vouches for a block.
     unsafe {
-        let v = _mm256_loadu_si256(codes.add(j * VECTOR + half * VECTOR / 2).cast());
-        let nibble = _mm256_set1_epi8(15);
-        let (mut low, mut high) =
-            (_mm256_and_si256(v, nibble), _mm256_and_si256(_mm256_srli_epi16::<4>(v), nibble));
-        for plane in 0..CODES {
-            let bits = codes.add(PLANES + plane * 64 + j * 8 + half * 4);
-            let bit = _mm256_set1_epi8(16 << plane);
-            low = _mm256_or_si256(low, _mm256_and_si256(spread(bits.cast::<i32>().read_unaligned()), bit));
-            let bits = bits.add(32).cast::<i32>().read_unaligned();
-            high = _mm256_or_si256(high, _mm256_and_si256(spread(bits), bit));
-        }
-        (low, high)
-    }
-}
-
-/// The codes of group `g`, for one half of the outputs.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn nibbles<const CODES: usize>(codes: *const u8, half: usize, g: usize) -> __m256i {
-    // SAFETY: the caller vouches for a block.
-    unsafe {
-        let mut v = _mm256_loadu_si256(codes.add(g % 4 * VECTOR + half * VECTOR / 2).cast());
-        if g >= 4 {
+        let mut v = _mm256_loadu_si256(codes.add(j * VECTOR + half * VECTOR / 2).cast());
+        let mut bits_at = PLANES + j * 8 + half * 4;
+        if above {
             v = _mm256_srli_epi16::<4>(v);
+            bits_at += 32;
         }
         v = _mm256_and_si256(v, _mm256_set1_epi8(15));
         for plane in 0..CODES {
-            let bits = codes.add(PLANES + plane * 64 + g * 8 + half * 4).cast::<i32>().read_unaligned();
+            let bits = codes.add(bits_at + plane * 64).cast::<i32>().read_unaligned();
             v = _mm256_or_si256(v, _mm256_and_si256(spread(bits), _mm256_set1_epi8(16 << plane)));
         }
         v
