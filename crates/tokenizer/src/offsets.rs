@@ -1,6 +1,6 @@
 //! Which bytes of a text each of its tokens stands for.
 //!
-//! The pipeline gives ids alone, so its steps are taken one by one here, as in [`crate::cut`], and each step keeps
+//! Tokens that are bytes of the text lie side by side in it. For WordPiece the pipeline gives ids alone, so its steps are taken one by one here, as in [`crate::cut`], and each step keeps
 //! account of where it is: added tokens are taken out, the rest is normalised with its origins, cut into words, and
 //! the pieces of a word lie side by side in it.
 
@@ -16,6 +16,42 @@ use crate::vocab::Vocab;
 
 /// A token, and the bytes that it stands for.
 pub(crate) type Placed = (u32, Range<usize>);
+
+/// Where the tokens `ids` of `text` lie, if they are its bytes, one after another. A token's range reaches to the borders of
+/// characters, and leaves out the spaces at its ends, as `trim_offsets` of Hugging Face's `tokenizers` does.
+pub(crate) fn of_bytes(vocab: &Vocab, ids: Vec<u32>, text: &str) -> Result<Vec<Placed>, Error> {
+    let mut at = 0;
+    let placed = ids.into_iter().map(|id| {
+        let bytes = vocab.bytes_of(id).unwrap_or_default();
+        if !text.as_bytes()[at..].starts_with(bytes) {
+            return Err(differs(at));
+        }
+        let range = at..at + bytes.len();
+        at = range.end;
+        Ok((id, without_spaces(text, text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end))))
+    });
+    let placed = placed.collect::<Result<Vec<_>, Error>>()?;
+    if at < text.len() {
+        return Err(differs(at));
+    }
+    Ok(placed)
+}
+
+/// Where the tokens `ids` of `text` lie, one for each of its characters.
+pub(crate) fn of_characters(ids: Vec<u32>, text: &str) -> Vec<Placed> {
+    let ranges = text.char_indices().map(|(at, character)| at..at + character.len_utf8());
+    ids.into_iter().zip(ranges).collect()
+}
+
+fn differs(at: usize) -> Error {
+    format!("from byte {at} on, the bytes of its tokens aren't those of the text, so they can't be traced back").into()
+}
+
+/// A range without the spaces at its ends; of nothing but spaces, the end.
+fn without_spaces(text: &str, range: Range<usize>) -> Range<usize> {
+    let start = range.end - text[range.clone()].trim_start_matches(' ').len();
+    start..start + text[start..range.end].trim_end_matches(' ').len()
+}
 
 /// The tokens of `text` for a WordPiece vocabulary, special tokens in it left as text.
 pub(crate) fn encode(pipeline: &PipelineTokenizer, vocab: &Vocab, text: &str) -> Result<Vec<Placed>, Error> {

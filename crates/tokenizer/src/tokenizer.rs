@@ -176,18 +176,25 @@ impl Tokenizer {
             .collect()
     }
 
-    /// [`Self::encode`] with, for each token, the bytes of `text` that it stands for; what normalisation drops (white
-    /// space, accents that are characters of their own) belongs to no token.
+    /// [`Self::encode`] with, for each token, the bytes of `text` that it stands for, from the start of a character to the
+    /// end of one; what normalisation drops (white space, accents that are characters of their own) belongs to no token.
+    /// Of byte-level tokens, spaces at the ends don't count, so that the range of one that is only spaces is empty; two
+    /// that share a character have both all of it.
     ///
     /// # Errors
-    /// Those of [`Self::encode`]; and for tokenizers other than WordPiece, whose tokens aren't traced back yet.
+    /// Those of [`Self::encode`]; and where tokens can't be traced back: those of SentencePiece, and byte-level ones of a
+    /// text that the tokenizer normalises.
     pub fn encode_with_offsets(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
-        if self.model.spelling != Spelling::WordPiece {
-            let problem = "offsets are known for WordPiece alone, as BERT has it";
-            return Err(TokenizerError::Encode(problem.to_string()));
+        let Model { pipeline, vocab, spelling, .. } = &*self.model;
+        match spelling {
+            Spelling::WordPiece => offsets::encode(pipeline, vocab, text),
+            Spelling::ByteLevel => offsets::of_bytes(vocab, self.encode(text)?, text),
+            Spelling::Chars => Ok(offsets::of_characters(self.encode(text)?, text)),
+            Spelling::Metaspace | Spelling::Plain => {
+                Err("its tokens can't be traced back to a text; those of WordPiece and of byte-level BPE can".into())
+            }
         }
-        offsets::encode(&self.model.pipeline, &self.model.vocab, text)
-            .map_err(|error| TokenizerError::Encode(error.to_string()))
+        .map_err(|error| TokenizerError::Encode(error.to_string()))
     }
 
     fn encode_as(&self, text: &str, special_as_text: bool) -> Result<Vec<u32>> {

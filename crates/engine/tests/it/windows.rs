@@ -7,13 +7,18 @@ use serde_json::Value;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-/// Made once: the property below asks for it many times.
-static GOLDEN: LazyLock<(Tokenizer, Value)> = LazyLock::new(|| {
-    let golden: Value = serde_json::from_str(include_str!("golden/windows.json")).expect("JSON");
+/// Made once: the properties below ask for them many times.
+static WORD_PIECES: LazyLock<(Tokenizer, Value)> = LazyLock::new(|| golden("word_pieces"));
+static BYTES: LazyLock<(Tokenizer, Value)> = LazyLock::new(|| golden("bytes"));
+
+/// A tokenizer, and the cases that `transformers` gave with it.
+fn golden(kind: &str) -> (Tokenizer, Value) {
+    let mut golden: Value = serde_json::from_str(include_str!("golden/windows.json")).expect("JSON");
+    let golden = golden[kind].take();
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::write(dir.path().join("tokenizer.json"), golden["tokenizer"].to_string()).expect("written");
     (Tokenizer::from_folder(dir.path()).expect("a tokenizer"), golden)
-});
+}
 
 fn frame(
     tokenizer: &Tokenizer,
@@ -29,7 +34,12 @@ fn frame(
 
 #[test]
 fn windows_and_offsets_are_those_of_transformers() {
-    let (tokenizer, golden) = &*GOLDEN;
+    for golden in [&WORD_PIECES, &BYTES] {
+        check_against_transformers(golden);
+    }
+}
+
+fn check_against_transformers((tokenizer, golden): &(Tokenizer, Value)) {
     let number = |value: &Value| value.as_u64().expect("a number") as usize;
     for case in golden["cases"].as_array().expect("cases") {
         let text = |key: &str| case[key].as_str().expect("a text");
@@ -57,7 +67,7 @@ fn windows_and_offsets_are_those_of_transformers() {
 
 #[test]
 fn a_long_question_leaves_half_of_the_window() {
-    let (tokenizer, _) = &*GOLDEN;
+    let (tokenizer, _) = &*WORD_PIECES;
     let framed = frame(tokenizer, &"who ".repeat(40), "the cat sat on the mat.", 13, 100);
     assert_eq!((framed.cut, framed.windows[0].first_row), (35, 7));
     let parts: Vec<Range<usize>> = framed.windows.iter().map(|window| window.tokens.clone()).collect();
@@ -72,25 +82,27 @@ proptest! {
         limit in 4usize..40,
         stride in 0usize..50,
     ) {
-        let (tokenizer, _) = &*GOLDEN;
-        let framed = frame(tokenizer, "who ran", &passage, limit, stride);
-        let mut ids = Vec::new();
-        let mut covered = 0;
-        for window in &framed.windows {
-            prop_assert!(window.input.ids.len() <= limit && window.input.cut == 0);
-            prop_assert!(window.tokens.start <= covered && window.tokens.end >= covered);
-            let rows = window.first_row..window.first_row + window.tokens.len();
-            ids.extend_from_slice(&window.input.ids[rows][covered - window.tokens.start..]);
-            covered = window.tokens.end;
-        }
-        prop_assert_eq!(&ids, &tokenizer.encode(&passage).expect("encodes"));
-        prop_assert_eq!(framed.offsets.len(), ids.len());
-        // In order, and on the borders of characters; two tokens may share a character that came apart.
-        for pair in framed.offsets.windows(2) {
-            prop_assert!(pair[0].start <= pair[1].start && pair[0].end <= pair[1].end);
-        }
-        for bytes in framed.offsets.iter() {
-            prop_assert!(!bytes.is_empty() && passage.get(bytes.clone()).is_some());
+        for ((tokenizer, _), spaces_count) in [(&*WORD_PIECES, true), (&*BYTES, false)] {
+            let framed = frame(tokenizer, "who ran", &passage, limit, stride);
+            let mut ids = Vec::new();
+            let mut covered = 0;
+            for window in &framed.windows {
+                prop_assert!(window.input.ids.len() <= limit && window.input.cut == 0);
+                prop_assert!(window.tokens.start <= covered && window.tokens.end >= covered);
+                let rows = window.first_row..window.first_row + window.tokens.len();
+                ids.extend_from_slice(&window.input.ids[rows][covered - window.tokens.start..]);
+                covered = window.tokens.end;
+            }
+            prop_assert_eq!(&ids, &tokenizer.encode(&passage).expect("encodes"));
+            prop_assert_eq!(framed.offsets.len(), ids.len());
+            // In order, and on the borders of characters; two tokens may share a character that came apart.
+            for pair in framed.offsets.windows(2) {
+                prop_assert!(pair[0].start <= pair[1].start && pair[0].end <= pair[1].end);
+            }
+            for bytes in framed.offsets.iter() {
+                prop_assert!(passage.get(bytes.clone()).is_some());
+                prop_assert!(!bytes.is_empty() || !spaces_count);
+            }
         }
     }
 }
