@@ -398,6 +398,29 @@ mod tests {
     }
 
     #[test]
+    fn every_key_is_described() {
+        let described = include_str!("../../../docs/recipe-keys.md");
+        for section in ["", "data", "tokenizer", "objective", "model", "train", "optimizer"] {
+            let (header, heading) = match section {
+                "" => (String::new(), "## Top level\n".to_owned()),
+                _ => (format!("[{section}]\n"), format!("## `[{section}]`\n")),
+            };
+            let text = described.split_once(&heading).expect(section).1;
+            let text = text.split("\n## ").next().expect("a first part");
+            // The error for a key that isn't known names all that are.
+            let error =
+                Recipe::parse(&format!("{header}none = 1\n"), "test").expect_err("unknown").to_string();
+            let known = error.split_once("expected one of ").expect("a list of keys").1;
+            let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+            assert!(known.len() >= 3, "{section}: {known:?}");
+            for key in known {
+                let table = described.contains(&format!("\n## `[{key}]`\n")) && section.is_empty();
+                assert!(table || text.contains(&format!("\n| `{key}` |")), "[{section}] {key}");
+            }
+        }
+    }
+
+    #[test]
     fn a_resolved_recipe_reads_back_and_resolves_to_itself() {
         for model in [
             "",
