@@ -76,12 +76,15 @@ def windows_of(rows: list[dict], tokenizer, limit: int, stride: int) -> list[dic
         stride=stride,
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
+        return_token_type_ids=True,
         split_special_tokens=True,
     )
     windows = []
     for window, example in enumerate(encoded["overflow_to_sample_mapping"]):
         row, offsets, sequence = rows[example], encoded["offset_mapping"][window], encoded.sequence_ids(window)
         places = [place for place, part in enumerate(sequence) if part == 1]
+        for place in places:
+            offsets[place] = without_spaces(row["context"], *offsets[place])
         start, end = row["answer_start"], row["answer_start"] + len(row["text"])
         first = last = 0
         if places and offsets[places[0]][0] <= start and offsets[places[-1]][1] >= end:
@@ -90,6 +93,12 @@ def windows_of(rows: list[dict], tokenizer, limit: int, stride: int) -> list[dic
         ids, types = encoded["input_ids"][window], encoded["token_type_ids"][window]
         windows.append({"ids": ids, "types": types, "span": (first, last), "example": example, "offsets": offsets, "places": places})
     return windows
+
+
+def without_spaces(text: str, start: int, end: int) -> tuple[int, int]:
+    """A byte-level token may begin with a space, which is no part of an answer."""
+    start = end - len(text[start:end].lstrip(" "))
+    return start, start + len(text[start:end].rstrip(" "))
 
 
 def batch_of(windows: list[dict]) -> dict:
@@ -108,9 +117,9 @@ def batch_of(windows: list[dict]) -> dict:
 
 
 def tokenizer_of(model: Path):
-    from transformers import BertTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    tokenizer = BertTokenizerFast(tokenizer_file=str(model / "tokenizer.json"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(model / "tokenizer.json"))
     tokenizer.backend_tokenizer.no_padding()
     return tokenizer
 

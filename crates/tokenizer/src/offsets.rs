@@ -26,9 +26,9 @@ pub(crate) fn of_bytes(vocab: &Vocab, ids: Vec<u32>, text: &str) -> Result<Vec<P
         if !text.as_bytes()[at..].starts_with(bytes) {
             return Err(differs(at));
         }
-        let range = at..at + bytes.len();
-        at = range.end;
-        Ok((id, without_spaces(text, text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end))))
+        let start = text.floor_char_boundary(at);
+        at += bytes.len();
+        Ok((id, without_spaces(text, start..text.ceil_char_boundary(at))))
     });
     let placed = placed.collect::<Result<Vec<_>, Error>>()?;
     if at < text.len() {
@@ -44,7 +44,7 @@ pub(crate) fn of_characters(ids: Vec<u32>, text: &str) -> Vec<Placed> {
 }
 
 fn differs(at: usize) -> Error {
-    format!("from byte {at} on, the bytes of its tokens aren't those of the text, so they can't be traced back").into()
+    format!("its tokens aren't the bytes of the text from byte {at} on, and can't be traced back").into()
 }
 
 /// A range without the spaces at its ends; of nothing but spaces, the end.

@@ -191,7 +191,7 @@ impl Tokenizer {
             Spelling::ByteLevel => offsets::of_bytes(vocab, self.encode(text)?, text),
             Spelling::Chars => Ok(offsets::of_characters(self.encode(text)?, text)),
             Spelling::Metaspace | Spelling::Plain => {
-                Err("its tokens can't be traced back to a text; those of WordPiece and of byte-level BPE can".into())
+                Err("its tokens can't be traced back to a text; WordPiece's and byte-level BPE's can".into())
             }
         }
         .map_err(|error| TokenizerError::Encode(error.to_string()))

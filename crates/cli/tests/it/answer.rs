@@ -75,6 +75,28 @@ fn an_answer_a_question() {
     assert_eq!((said.code, said.out.trim_end()), (Some(0), from_file[0]["answer"].as_str().expect("one")));
 }
 
+/// Its tokens are byte-level BPE's, not pieces of words.
+#[test]
+fn a_bert_pretrained_here_answers() {
+    let room = Room::new();
+    room.write("text.txt", format!("{PASSAGE} where is the red cat? ").repeat(60));
+    room.write(
+        "recipe.toml",
+        "[data]\nfiles = [\"text.txt\"]\nholdout = 0.2\nholdout_last = true\n[tokenizer]\nvocab_size = 300\n\
+         [objective]\nkind = \"mlm\"\n[model]\nfamily = \"bert\"\ndepth = 1\nhidden_size = 64\ncontext = 64\n\
+         [train]\nsteps = 3\nbatch = 4\nngram_order = 0\n",
+    );
+    room.done("pretrain recipe.toml --out encoder");
+    room.write("squad.json", squad().to_string());
+    room.done("finetune qa --model encoder --data squad.json --valid squad.json --max-tokens 24 --out qa");
+    let said = room.done("answer qa --in squad.json --no-answer 1e9").out;
+    for line in said.lines().take(2) {
+        let line: Value = serde_json::from_str(line).expect("an object");
+        let place = |key: &str| line[key].as_u64().expect("a number") as usize;
+        assert_eq!(line["answer"], PASSAGE[place("start")..place("end")], "{said}");
+    }
+}
+
 #[test]
 fn questions_as_the_model_sees_them() {
     let room = room();
