@@ -90,6 +90,7 @@ fn a_bert_pretrained_here_answers() {
     room.write("squad.json", squad().to_string());
     room.done("finetune qa --model encoder --data squad.json --valid squad.json --max-tokens 24 --out qa");
     let said = room.done("answer qa --in squad.json --no-answer 1e9").out;
+    assert_eq!(said.lines().count(), 3, "{said}");
     for line in said.lines().take(2) {
         let line: Value = serde_json::from_str(line).expect("an object");
         let place = |key: &str| line[key].as_u64().expect("a number") as usize;
