@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn rows_of_arrow_files_with_class_names() {
-        for name in ["labelled-snappy.parquet", "labelled-zstd.parquet", "labelled-gzip.parquet"] {
-            let table = read_table(&golden(name), 0, false).unwrap();
+        for codec in ["snappy", "zstd", "gzip", "lz4", "brotli"] {
+            let table = read_table(&golden(&format!("labelled-{codec}.parquet")), 0, false).unwrap();
             assert_eq!(table.form, "Parquet");
             assert_eq!(table.columns, ["text", "label", "tokens", "ner_tags", "score", "answers"]);
             let rows: Vec<_> = table.rows.into_iter().map(|row| Value::Object(row.cells)).collect();

@@ -18,5 +18,5 @@ rows = [
     dict(text="bad", label=-1, tokens=[], ner_tags=[], score=None, answers=dict(text=[], answer_start=[])),
 ]
 table = datasets.Dataset.from_list(rows, features=features).with_format("arrow")[:]
-for codec in ("snappy", "zstd", "gzip"):
+for codec in ("snappy", "zstd", "gzip", "lz4", "brotli"):
     pyarrow.parquet.write_table(table, f"labelled-{codec}.parquet", compression=codec)
