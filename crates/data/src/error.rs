@@ -43,6 +43,18 @@ pub enum DataError {
         hint: &'static str,
     },
 
+    /// A part of the examples is empty.
+    #[error(
+        "{examples} examples are too few to divide by hash: none is left to {part}\nhint: give more of them, another \
+         --holdout, or examples of their own to judge by with --valid"
+    )]
+    TooFewExamples {
+        /// `learn from` or `judge by`.
+        part: &'static str,
+        /// All of them.
+        examples: usize,
+    },
+
     /// A part of the corpus got no document.
     #[error(
         "the {part} part is empty: {documents} documents are too few to divide by hash\nhint: hold out the last \

@@ -140,9 +140,9 @@ impl<X: Example> Loaded<X> {
             let aside = holdout.is_held_out(&example.holdout_text()).unwrap_or(index >= kept);
             if aside { held_out.push(example) } else { training.push(example) }
         }
-        for (part, name) in [(&training, "training"), (&held_out, "held-out")] {
-            if part.is_empty() {
-                return Err(DataError::EmptyPart { part: name, documents: count as u64 });
+        for (examples, part) in [(&training, "learn from"), (&held_out, "judge by")] {
+            if examples.is_empty() {
+                return Err(DataError::TooFewExamples { part, examples: count });
             }
         }
         Ok((training, held_out))

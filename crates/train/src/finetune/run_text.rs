@@ -124,10 +124,36 @@ pub fn finetune_complete(
     let limit = settings.max_tokens.min(files.decoder().config().max_positions);
     let texts =
         Texts { tokenizer: files.tokenizer(), special: files.special(), infill, limit, seed: settings.seed };
+    let (training, heldout) = match heldout {
+        // One text can't be divided by hash.
+        None if training.examples.len() == 1 => {
+            observer.say("one text: what is held out is its end");
+            end_apart(training, settings.holdout)
+        }
+        heldout => (training, heldout),
+    };
     let parts = parts(training, heldout, settings.holdout)?;
     let mut run = Run::new("complete", "Texts", &files, parts, |x| texts.lessons(x))?;
     run.about.insert("infill".into(), json!(infill));
     run.finish(model, (files, adapter), settings, out, observer)
+}
+
+/// The only text without its last `share`, and that. They part at the end of a line if one is near.
+fn end_apart(
+    training: Loaded<TextExample>,
+    share: f64,
+) -> (Loaded<TextExample>, Option<Loaded<TextExample>>) {
+    let cut = |example: &TextExample| {
+        let text = example.text.as_str();
+        let cut = text.floor_char_boundary((text.len() as f64 * (1.0 - share)) as usize);
+        // Not so near to the beginning that nothing is left.
+        let (line, least) = (text[..cut].rfind('\n').map_or(0, |at| at + 1), cut / 2);
+        let (kept, end) = text.split_at(if line > least { line } else { cut });
+        [kept, end].map(|part| TextExample { text: part.to_owned(), ..example.clone() })
+    };
+    let halves: Vec<[TextExample; 2]> = training.examples.iter().map(cut).collect();
+    let (kept, ends) = halves.into_iter().map(|[kept, end]| (kept, end)).unzip();
+    (training.with(kept), Some(training.with(ends)))
 }
 
 /// How a model is shown texts.
