@@ -7,7 +7,6 @@ use hearth_data::{
     CATALOGUE, Client, Corpus, CorpusOptions, FetchProgress, fetch, fetch_hub, fetch_package, home,
 };
 use hearth_engine::{CacheType, Engine};
-use hearth_tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
 
 /// A model to run, and how.
@@ -77,15 +76,6 @@ pub fn from_elsewhere(name: &str, terminal: &Terminal) -> Result<Option<PathBuf>
         }
     }
     Ok(None)
-}
-
-/// Opens a tokenizer: a model folder, a `tokenizer.json`, or GPT-2's pair of files.
-pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
-    let gpt2 = [path.join("encoder.json"), path.join("vocab.bpe")];
-    if path.is_dir() && !path.join("tokenizer.json").exists() && gpt2.iter().all(|f| f.exists()) {
-        return Ok(Tokenizer::from_gpt2_files(&gpt2[0], &gpt2[1])?);
-    }
-    Ok(if path.is_dir() { Tokenizer::from_folder(path)? } else { Tokenizer::from_file(path)? })
 }
 
 /// The whole text of a file, decompressed, as one document.

@@ -78,6 +78,21 @@ impl EncoderFiles {
         Ok(EncoderFiles { path, name, encoder, source, tokenizer, rules, guessed })
     }
 
+    /// The description.
+    pub fn encoder(&self) -> &Encoder {
+        &self.encoder
+    }
+
+    /// Where the parameters are.
+    pub fn source(&self) -> &dyn Source {
+        self.source.as_ref()
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
     /// Writes a GGUF file with matrices in the main type of `mix`, opens it, and compares token ids and vectors
     /// with these files'. Gives the smallest cosine between two vectors of a text. `progress` hears how many
     /// tensors of how many are written.

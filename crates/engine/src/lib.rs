@@ -68,6 +68,7 @@ pub use engine::Engine;
 pub use error::{EngineError, Result};
 pub use framing::{Framed, Framing};
 pub use generate::{Completion, Event, FinishReason, Prompt, Request, Timings};
+pub use gguf::open_tokenizer;
 pub use hearth_kernel::quant::BlockType;
 pub use hearth_model::gguf::Mix;
 pub use hearth_model::{CacheType, Problem, StoredType};

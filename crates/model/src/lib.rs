@@ -44,11 +44,13 @@ pub use folder::FolderModel;
 pub use folder_encoder::{EncoderFolder, save_encoder_folder};
 pub use hearth_kernel::attention::CacheType;
 pub use lora::{Lora, LoraConfig, LowRank, block_of};
-pub use masked::{MaskedModel, load_masked_folder, save_masked_folder};
+pub use masked::{MaskedModel, load_masked_folder, save_masked_folder, with_masked_head};
 pub use rope_scaling::RopeScaling;
 pub use runner::{Feed, Logits, Runner, Sequence};
 pub use task::{Backbone, Task, TaskModel};
-pub use task_folder::{Problem, TaskFolder, adapt_folder, save_task_folder};
+pub use task_folder::{
+    Adapted, Problem, TaskFolder, adapt_decoder, adapt_encoder, adapt_folder, save_task_folder,
+};
 pub use task_runner::TaskRunner;
 pub use updates::Updates;
 pub use weights::{StoredType, Weights, load_folder, save_folder};

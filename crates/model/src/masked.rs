@@ -134,7 +134,23 @@ impl MaskedModel {
 /// # Errors
 /// Those of [`EncoderFolder::open`], or if a part of the head is missing or has another shape.
 pub fn load_masked_folder(dir: &Path, seed: u64) -> Result<(MaskedModel, Weights, bool), ModelError> {
-    let EncoderFolder { encoder, weights: pretrained, heads, .. } = EncoderFolder::open(dir)?;
+    let EncoderFolder { encoder, weights, heads, .. } = EncoderFolder::open(dir)?;
+    with_masked_head(&encoder, &weights, &heads, &dir.display().to_string(), seed)
+}
+
+/// Puts a head for masked-language modelling on an encoder: the one in `heads`, by the names of its tensors, or one that is
+/// initialised from `seed`; the last of what is given says whether that was so. `place` says in errors where the encoder
+/// came from.
+///
+/// # Errors
+/// If a part of the head is missing or has another shape.
+pub fn with_masked_head(
+    encoder: &Encoder,
+    pretrained: &Weights,
+    heads: &HashMap<String, Tensor>,
+    place: &str,
+    seed: u64,
+) -> Result<(MaskedModel, Weights, bool), ModelError> {
     let model = MaskedModel::new(encoder.config().clone())?;
     let mut found: HashMap<&str, &Tensor> =
         encoder.specs().iter().map(|s| s.name.as_str()).zip(pretrained.tensors()).collect();
@@ -149,12 +165,12 @@ pub fn load_masked_folder(dir: &Path, seed: u64) -> Result<(MaskedModel, Weights
                 *tensor = (*found).clone().parameter();
                 continue;
             }
-            // Only the head can be missing: the folder was opened.
+            // Only the head can be missing: the encoder is whole.
             None if fresh => continue,
             Some(found) => format!("{}: expected shape {expected:?}, got {:?}", spec.name, found.shape()),
             None => format!("no tensor {}, expected shape {expected:?}", spec.name),
         };
-        return Err(ModelError::Config { place: dir.display().to_string(), problem });
+        return Err(ModelError::Config { place: place.to_owned(), problem });
     }
     Ok((model, weights, fresh))
 }

@@ -1,7 +1,9 @@
 //! Folders of models with a head, as `transformers` writes and reads them: `config.json` names the class, the
 //! kind of problem and the labels, `model.safetensors` has the head beside the architecture.
 
-use crate::config::Family;
+use crate::config::{DecoderConfig, Family};
+use crate::decoder::Decoder;
+use crate::encoder::Encoder;
 use crate::error::ModelError;
 use crate::executor::ParamSpec;
 use crate::folder::{FolderModel, read_json};
@@ -75,38 +77,79 @@ struct Base {
 
 impl Base {
     fn open(dir: &Path) -> Result<Self, ModelError> {
-        let named = |specs: &[ParamSpec], weights: &Weights| {
-            specs.iter().map(|s| s.name.clone()).zip(weights.tensors().iter().cloned()).collect()
-        };
         if EncoderFolder::is_encoder(dir)? {
             let EncoderFolder { encoder, weights, heads, .. } = EncoderFolder::open(dir)?;
-            let named = named(encoder.specs(), &weights);
-            return Ok(Base { backbone: Backbone::Encoder(TrainableEncoder::new(encoder)), named, heads });
+            return Ok(Base { heads, ..Self::of_encoder(encoder, &weights) });
         }
         let mut heads = HashMap::new();
         let folder = FolderModel::open_headless(dir, &mut heads)?;
-        let decoder = folder.decoder().clone();
-        let named = named(decoder.specs(), &Weights::of_source(&decoder, &folder)?);
-        Ok(Base { backbone: Backbone::Decoder(Trainable::new(decoder)), named, heads })
+        let weights = Weights::of_source(folder.decoder(), &folder)?;
+        Ok(Base { heads, ..Self::of_decoder(folder.decoder(), &weights)? })
+    }
+
+    fn of_encoder(encoder: Encoder, weights: &Weights) -> Self {
+        let named = named(encoder.specs(), weights);
+        let backbone = Backbone::Encoder(TrainableEncoder::new(encoder));
+        Base { backbone, named, heads: HashMap::new() }
+    }
+
+    fn of_decoder(decoder: &Decoder, weights: &Weights) -> Result<Self, ModelError> {
+        // In the place of what turns hidden states into words comes the head of a task.
+        let headless = Decoder::new(DecoderConfig { tied_head: true, ..decoder.config().clone() })?;
+        let named = named(decoder.specs(), weights);
+        Ok(Base { backbone: Backbone::Decoder(Trainable::new(headless)), named, heads: HashMap::new() })
+    }
+
+    fn adapt(self, task: Task, seed: u64) -> Result<Adapted, ModelError> {
+        let Base { backbone, named, .. } = self;
+        let model = TaskModel::new(backbone, task)?;
+        let weights = model.weights(|spec| named.get(&spec.name).cloned(), seed)?;
+        let specs = model.specs().iter().enumerate();
+        let fresh = specs.filter(|(_, spec)| !named.contains_key(&spec.name)).map(|(i, _)| i).collect();
+        Ok((model, weights, fresh))
     }
 }
 
+fn named(specs: &[ParamSpec], weights: &Weights) -> HashMap<String, Tensor> {
+    specs.iter().map(|s| s.name.clone()).zip(weights.tensors().iter().cloned()).collect()
+}
+
+/// A model with a fresh head, its weights, and the places of those that the pretrained model lacked.
+pub type Adapted = (TaskModel, Weights, Vec<usize>);
+
 /// Puts a fresh head for `task` on a pretrained model's folder; what the model lacks is initialised from `seed`. A
-/// head that the folder has is left out. Returned with the model and its weights are the places of what it lacked.
+/// head that the folder has is left out.
 ///
 /// # Errors
 /// Those of [`EncoderFolder::open`] and [`FolderModel::open`], or if the architecture has no head for the task.
-pub fn adapt_folder(
-    dir: &Path,
+pub fn adapt_folder(dir: &Path, task: Task, seed: u64) -> Result<Adapted, ModelError> {
+    Base::open(dir)?.adapt(task, seed)
+}
+
+/// The same for an encoder that is open.
+///
+/// # Errors
+/// If the architecture has no head for the task.
+pub fn adapt_encoder(
+    encoder: Encoder,
+    weights: &Weights,
     task: Task,
     seed: u64,
-) -> Result<(TaskModel, Weights, Vec<usize>), ModelError> {
-    let Base { backbone, named, .. } = Base::open(dir)?;
-    let model = TaskModel::new(backbone, task)?;
-    let weights = model.weights(|spec| named.get(&spec.name).cloned(), seed)?;
-    let specs = model.specs().iter().enumerate();
-    let fresh = specs.filter(|(_, spec)| !named.contains_key(&spec.name)).map(|(i, _)| i).collect();
-    Ok((model, weights, fresh))
+) -> Result<Adapted, ModelError> {
+    Base::of_encoder(encoder, weights).adapt(task, seed)
+}
+
+/// The same for a decoder that is open.
+///
+/// # Errors
+/// If the architecture has no head for the task.
+pub fn adapt_decoder(
+    decoder: &Decoder,
+    weights: &Weights,
+    task: Task,
+    seed: u64,
+) -> Result<Adapted, ModelError> {
+    Base::of_decoder(decoder, weights)?.adapt(task, seed)
 }
 
 impl TaskFolder {

@@ -212,13 +212,13 @@ impl Weights {
     /// Copies of what a source has, in single precision.
     ///
     /// # Errors
-    /// If they don't have the shapes of `decoder`.
-    pub fn of_source(decoder: &Decoder, source: &dyn Source) -> Result<Self, ModelError> {
-        let tensors = decoder.specs().iter().enumerate().map(|(i, spec)| {
+    /// If they don't have the description's shapes.
+    pub fn of_source(description: &impl AsRef<[ParamSpec]>, source: &dyn Source) -> Result<Self, ModelError> {
+        let tensors = description.as_ref().iter().enumerate().map(|(i, spec)| {
             // One at a time: what a file holds may be as large as memory.
             Ok(Tensor::from_slice(&source.stored(ParamId(i)).values(), &spec.shape)?)
         });
-        Self::from_tensors(decoder, tensors.collect::<Result<_, ModelError>>()?)
+        Self::from_tensors(description, tensors.collect::<Result<_, ModelError>>()?)
     }
 
     /// Writes `model.safetensors` and returns the configuration that it stands for: GPT families

@@ -4,17 +4,18 @@ use crate::error::TrainError;
 use crate::evaluate::{Score, TokenLengths, evaluate};
 use crate::recipe::{ModelConfig, Recipe};
 use hearth_data::{Batch, Masked, Masking, Shard};
-use hearth_engine::Framing;
+use hearth_engine::{EncoderFiles, Framing, ModelFiles};
 use hearth_kernel::loss::IGNORED;
 use hearth_model::executor::ParamSpec;
 use hearth_model::hf::SpecialIds;
 use hearth_model::tape::{TokenBatch, Trainable};
 use hearth_model::{
-    Decoder, EncoderFamily, EncoderFolder, EncoderIds, MaskedModel, StoredType, Weights, load_folder,
-    load_masked_folder, save_folder, save_masked_folder,
+    Decoder, EncoderFamily, EncoderIds, MaskedModel, StoredType, Weights, load_masked_folder, save_folder,
+    save_masked_folder, with_masked_head,
 };
 use hearth_tensor::nn::{self, CrossEntropyOptions, LossOutput};
 use hearth_tokenizer::Tokenizer;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Held-out text is masked by the same draws in every run, which no seed of a recipe is meant to share.
@@ -45,15 +46,25 @@ pub(crate) enum Pretrained {
 }
 
 impl Pretrained {
-    /// Opens a folder; the line says what of it is new.
-    pub(crate) fn open(dir: &Path, seed: u64) -> Result<(Self, Option<String>), TrainError> {
-        if EncoderFolder::is_encoder(dir)? {
-            let (model, weights, fresh) = load_masked_folder(dir, seed)?;
-            let note = "the model has no head for masked tokens: it starts from random weights";
-            return Ok((Pretrained::Encoder(model, weights), fresh.then(|| note.to_owned())));
+    /// Opens a folder, a GGUF file, or an adapter, which goes into its model's weights; the line says what of the model
+    /// is new.
+    pub(crate) fn open(path: &Path, seed: u64) -> Result<(Self, Option<String>), TrainError> {
+        if !EncoderFiles::is_encoder(path)? {
+            let files = ModelFiles::open(path)?;
+            let weights = Weights::of_source(files.decoder(), files.source())?;
+            return Ok((Pretrained::Decoder(files.decoder().clone(), weights), None));
         }
-        let (decoder, weights) = load_folder(dir)?;
-        Ok((Pretrained::Decoder(decoder, weights), None))
+        let (model, weights, fresh) = if path.is_dir() {
+            load_masked_folder(path, seed)?
+        } else {
+            // GGUF has no place for the head.
+            let files = EncoderFiles::open(path)?;
+            let weights = Weights::of_source(files.encoder(), files.source())?;
+            let place = path.display().to_string();
+            with_masked_head(files.encoder(), &weights, &HashMap::new(), &place, seed)?
+        };
+        let note = "the model has no head for masked tokens: it starts from random weights";
+        Ok((Pretrained::Encoder(model, weights), fresh.then(|| note.to_owned())))
     }
 
     /// Its sizes.

@@ -8,6 +8,7 @@ use hearth_data::{
     Corpus, CorpusOptions, DataError, FetchProgress, Holdout, Part, Shard, fetch, file_sha256, home,
     write_shard,
 };
+use hearth_engine::open_tokenizer;
 use hearth_tokenizer::{
     BpeTrainer, ENCODER_TOKENS, END_OF_TEXT, PreTokenizer, Tokenizer, TrainProgress, train_chars,
 };
@@ -174,11 +175,7 @@ fn tokenizer_for(
         // Documents end with a token of their own only where there are documents.
         "chars" if recipe.data.holdout_last => Ok(unwrap_data(train_chars(texts()?, &[]))?),
         "chars" => Ok(unwrap_data(train_chars(texts()?, &[END_OF_TEXT.to_owned(), "<|unk|>".to_owned()]))?),
-        path => {
-            let path = Path::new(path);
-            let from = if path.is_dir() { Tokenizer::from_folder } else { Tokenizer::from_file };
-            Ok(from(path)?)
-        }
+        path => Ok(open_tokenizer(Path::new(path))?),
     }
 }
 

@@ -473,11 +473,14 @@ fn data_hash(prepared: &Prepared) -> String {
     format!("{}/{}", prepared.training.header().sha256, prepared.heldout.header().sha256)
 }
 
-/// The weight file of a folder, by its hash.
-fn weights_of(dir: &Path) -> Result<SourceFile, TrainError> {
-    let names = ["model.safetensors", "model.safetensors.index.json"];
-    let path = names.map(|name| dir.join(name)).into_iter().find(|path| path.is_file());
-    source_file(&path.unwrap_or_else(|| dir.join(names[0])))
+/// The file with a model's weights, by its hash: of a folder, of an adapter's folder, or the model itself.
+fn weights_of(model: &Path) -> Result<SourceFile, TrainError> {
+    if model.is_file() {
+        return source_file(model);
+    }
+    let names = ["model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"];
+    let path = names.map(|name| model.join(name)).into_iter().find(|path| path.is_file());
+    source_file(&path.unwrap_or_else(|| model.join(names[0])))
 }
 
 /// How batches are cut, with room in each row for the tokens around a text.

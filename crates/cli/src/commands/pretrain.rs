@@ -26,7 +26,7 @@ pub struct Pretrain {
     /// Go on from the last checkpoint in --out
     #[arg(long)]
     resume: bool,
-    /// Go on with this model instead of beginning a new one: a folder, or a name as elsewhere. It keeps its sizes and
+    /// Go on with this model instead of beginning a new one: a folder, a GGUF file, or a name as elsewhere. It keeps its sizes and
     /// its tokenizer
     #[arg(long, value_name = "M", conflicts_with = "depth")]
     model: Option<String>,

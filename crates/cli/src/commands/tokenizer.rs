@@ -2,10 +2,11 @@
 
 use crate::failure::Usage;
 use crate::interrupt;
-use crate::model::{open_tokenizer, resolve};
+use crate::model::resolve;
 use crate::terminal::Terminal;
 use anyhow::{Context, Result};
 use hearth_data::{Corpus, CorpusOptions, DataError};
+use hearth_engine::open_tokenizer;
 use hearth_tokenizer::{BpeTrainer, END_OF_TEXT, PreTokenizer, TokenizerError, TrainProgress, train_chars};
 use serde_json::json;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write, stdin, stdout};

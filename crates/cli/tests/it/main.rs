@@ -13,6 +13,7 @@ mod interrupted;
 #[cfg(unix)]
 mod packages;
 mod real_text;
+mod starts;
 
 use serde_json::Value;
 use std::collections::BTreeSet;

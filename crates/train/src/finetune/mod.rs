@@ -20,6 +20,7 @@ pub mod run_qa;
 pub mod run_tag;
 pub mod run_text;
 pub mod settings;
+mod start;
 pub mod tag;
 pub mod text;
 

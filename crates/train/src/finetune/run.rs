@@ -1,23 +1,24 @@
 //! From labelled texts to the folder of a model that classifies, with its card and its report.
 
 use crate::error::TrainError;
-use crate::finetune::adapt::{Parameters, adapt_task, save_task};
+use crate::finetune::adapt::{Parameters, save_task};
 use crate::finetune::classify::{Answer, ClassifyLearner, Example, Judgement};
 use crate::finetune::compare::baselines;
 use crate::finetune::fit::{Observer, fit};
 use crate::finetune::folder::{Finished, Outcome, Parts, parts};
 use crate::finetune::report::Wrong;
 use crate::finetune::settings::{Settings, TooLong};
+use crate::finetune::start::start;
 use crate::metrics::bootstrap::{Bootstrap, mean};
 use hearth_data::labelled::{ClassifyExample, Label, Loaded};
 use hearth_engine::{Framing, TextPair, frame_texts, highest};
-use hearth_model::{Problem, Task, Weights, adapt_folder};
+use hearth_model::{Problem, Task, Weights};
 use hearth_tokenizer::Tokenizer;
 use serde_json::Map;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Fine-tunes the encoder in the folder `model` on `training`, and writes the result into `out`. Held-out examples
+/// Fine-tunes `model` (a folder, a GGUF file or an adapter) on `training`, and writes the result into `out`. Held-out examples
 /// are `heldout`, or a share of `training` chosen by the hash of the text.
 ///
 /// # Errors
@@ -33,9 +34,7 @@ pub fn finetune_classify(
     settings.check()?;
     let Parts { sources, training, heldout } = parts(training, heldout, settings.holdout)?;
     let (labels, problem) = labels_of(&training)?;
-    let tokenizer = Tokenizer::from_folder(model)?;
-    let (mut network, mut weights, fresh) = adapt_folder(model, Task::Sequence(labels.len()), settings.seed)?;
-    adapt_task(&mut network, &mut weights, &fresh, settings)?;
+    let (tokenizer, mut network, weights) = start(model, Task::Sequence(labels.len()), settings)?;
     let limit = settings.max_tokens.min(network.backbone().max_positions());
     let encode = |texts: &[ClassifyExample], what: &str| encode(&tokenizer, texts, &labels, limit, what);
     let (train_examples, held_examples) =

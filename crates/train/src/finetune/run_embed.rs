@@ -8,18 +8,16 @@ use crate::finetune::folder::{Finished, Outcome, Parts, parts};
 use crate::finetune::report::Wrong;
 use crate::finetune::settings::{Settings, TooLong};
 use hearth_data::labelled::{Loaded, PairExample};
-use hearth_engine::{EmbedOptions, Embedder};
+use hearth_engine::{EmbedOptions, Embedder, EncoderFiles};
 use hearth_model::tape::TrainableEncoder;
 use hearth_model::{
-    AdapterOf, Encoder, EncoderFolder, Lora, ModelError, StoredType, Weights, save_adapter,
-    save_encoder_folder,
+    AdapterOf, Encoder, Lora, ModelError, StoredType, Weights, save_adapter, save_encoder_folder,
 };
-use hearth_tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Fine-tunes the encoder in the folder `model` on `training`, and writes the result into `out`. Held-out queries are
+/// Fine-tunes the encoder `model`, a folder or a GGUF file, on `training`, and writes the result into `out`. Held-out queries are
 /// `heldout`, or a share of `training` chosen by the query's hash; each ranks all texts of the held-out examples, hard
 /// negatives among them.
 ///
@@ -36,7 +34,8 @@ pub fn finetune_embed(
     settings.check()?;
     own.check()?;
     let Parts { sources, training, heldout } = parts(training, heldout, settings.holdout)?;
-    let EncoderFolder { encoder, mut weights, .. } = EncoderFolder::open(model)?;
+    let files = EncoderFiles::open(model)?;
+    let mut weights = Weights::of_source(files.encoder(), files.source())?;
     let max_tokens = Some(settings.max_tokens);
     let options = EmbedOptions { normalize: Some(true), max_tokens, ..EmbedOptions::default() };
     let mut embedder = Embedder::open(model, &options)?;
@@ -53,7 +52,7 @@ pub fn finetune_embed(
         let problem = "there are no held-out queries\nhint: give more data, or a larger --holdout".to_owned();
         return Err(TrainError::Recipe { place: "examples".into(), problem });
     }
-    let mut network = TrainableEncoder::new(encoder);
+    let mut network = TrainableEncoder::new(files.encoder().clone());
     network.lora = adapt(network.encoder(), &mut weights, settings)?;
     let examples = (training.examples().len(), heldout.queries.len());
     observer.say(&format!(
@@ -94,7 +93,7 @@ pub fn finetune_embed(
         confusion: None,
         fitted,
         save: &write,
-        tokenizer: Some(&Tokenizer::from_folder(model)?),
+        tokenizer: Some(files.tokenizer()),
         limit: Some(embedder.max_tokens()),
         baselines: Vec::new(),
     }

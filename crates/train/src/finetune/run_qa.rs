@@ -1,7 +1,7 @@
 //! From questions on passages to the folder of a model that answers them, with its card and its report.
 
 use crate::error::TrainError;
-use crate::finetune::adapt::{Parameters, adapt_task, save_task};
+use crate::finetune::adapt::{Parameters, save_task};
 use crate::finetune::fit::{Observer, fit};
 use crate::finetune::folder::{Finished, Outcome, Parts, parts};
 use crate::finetune::qa::{
@@ -9,14 +9,14 @@ use crate::finetune::qa::{
 };
 use crate::finetune::report::Wrong;
 use crate::finetune::settings::{Settings, TooLong};
+use crate::finetune::start::start;
 use hearth_data::labelled::{Loaded, QaExample};
 use hearth_engine::{AnswerRules, Asked, FramedQuestion, Framing, frame_questions, question_room};
-use hearth_model::{Problem, Task, Weights, adapt_folder};
-use hearth_tokenizer::Tokenizer;
+use hearth_model::{Problem, Task, Weights};
 use serde_json::{Map, json};
 use std::path::Path;
 
-/// Fine-tunes the encoder in the folder `model` on `training`, and writes the result into `out`. Held-out questions
+/// Fine-tunes `model` (a folder, a GGUF file or an adapter) on `training`, and writes the result into `out`. Held-out questions
 /// are `heldout`, or those on a share of the passages of `training` chosen by their hash. Where some questions to learn
 /// from have no answer, the model learns to say so, and the threshold of `rules` is chosen; else it has none.
 ///
@@ -34,9 +34,7 @@ pub fn finetune_qa(
     settings.check()?;
     check(settings, rules)?;
     let Parts { sources, training, heldout } = parts(training, heldout, settings.holdout)?;
-    let tokenizer = Tokenizer::from_folder(model)?;
-    let (mut network, mut weights, fresh) = adapt_folder(model, Task::Span, settings.seed)?;
-    adapt_task(&mut network, &mut weights, &fresh, settings)?;
+    let (tokenizer, mut network, weights) = start(model, Task::Span, settings)?;
     let limit = settings.max_tokens.min(network.backbone().max_positions());
     let framing = Framing::of(&tokenizer);
     let frame = |examples: &[QaExample]| {

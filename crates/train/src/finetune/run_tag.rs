@@ -1,22 +1,23 @@
 //! From tagged sentences to the folder of a model that tags, with its card and its report.
 
 use crate::error::TrainError;
-use crate::finetune::adapt::{Parameters, adapt_task, save_task};
+use crate::finetune::adapt::{Parameters, save_task};
 use crate::finetune::compare::taggers;
 use crate::finetune::fit::{Observer, fit};
 use crate::finetune::folder::{Finished, Outcome, Parts, parts};
 use crate::finetune::report::Wrong;
 use crate::finetune::settings::Settings;
+use crate::finetune::start::start;
 use crate::finetune::tag::{Sentence, TagLearner};
 use hearth_data::labelled::{Loaded, TagExample};
 use hearth_engine::{Framing, frame_words};
-use hearth_model::{Problem, Task, Weights, adapt_folder};
+use hearth_model::{Problem, Task, Weights};
 use hearth_tokenizer::Tokenizer;
 use serde_json::Map;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Fine-tunes the encoder in the folder `model` on `training`, and writes the result into `out`. Held-out sentences
+/// Fine-tunes `model` (a folder, a GGUF file or an adapter) on `training`, and writes the result into `out`. Held-out sentences
 /// are `heldout`, or a share of `training` chosen by the hash of the tokens.
 ///
 /// # Errors
@@ -33,9 +34,7 @@ pub fn finetune_tag(
     let Parts { sources, training, heldout } = parts(training, heldout, settings.holdout)?;
     let labels: BTreeSet<&String> = training.iter().flat_map(|e| &e.tags).collect();
     let labels: Vec<String> = labels.into_iter().cloned().collect();
-    let tokenizer = Tokenizer::from_folder(model)?;
-    let (mut network, mut weights, fresh) = adapt_folder(model, Task::Tokens(labels.len()), settings.seed)?;
-    adapt_task(&mut network, &mut weights, &fresh, settings)?;
+    let (tokenizer, mut network, weights) = start(model, Task::Tokens(labels.len()), settings)?;
     let limit = settings.max_tokens.min(network.backbone().max_positions());
     let encode = |examples: &[TagExample]| encode(&tokenizer, examples, &labels, limit);
     let (train_sentences, held_sentences) = (encode(&training)?, encode(&heldout)?);

@@ -7,7 +7,7 @@ use self::settings::{EmbedArgs, SettingsArgs};
 use self::watch::{Watch, finish, told};
 use super::answer::RulesArgs;
 use crate::failure::Usage;
-use crate::model::{open_tokenizer, resolve};
+use crate::model::resolve;
 use crate::preview;
 use crate::terminal::Terminal;
 use anyhow::Result;
@@ -15,7 +15,7 @@ use clap::ValueEnum;
 use hearth_data::labelled::{
     BadRows, Kind, Loaded, ReadOptions, read_chat, read_classify, read_pairs, read_qa, read_tag, read_texts,
 };
-use hearth_engine::{AnswerRules, EmbedOptions, Embedder, ModelFiles};
+use hearth_engine::{AnswerRules, EmbedOptions, Embedder, ModelFiles, open_tokenizer};
 use hearth_train::baseline::{TagKind, TextKind, finetune_tags, finetune_texts, is_baseline};
 use hearth_train::finetune::Outcome;
 use hearth_train::finetune::embed::Pairs;
@@ -37,7 +37,7 @@ pub struct Finetune {
     /// What is learnt
     #[arg(value_enum)]
     task: Task,
-    /// The model to start from: a folder, or a name of the catalogue; for classify also naive-bayes, svm, cnn, rnn, lstm
+    /// The model to start from: a folder, a GGUF file, an adapter, or a name; for classify also naive-bayes, svm, cnn, rnn, lstm
     /// or gru, for tag hmm, crf, cnn, rnn, lstm or gru, which start from nothing
     #[arg(long, value_name = "M")]
     model: String,

@@ -3,7 +3,8 @@
 use super::Task;
 use crate::failure::Usage;
 use anyhow::Result;
-use hearth_model::{Adapter, EncoderFolder};
+use hearth_engine::EncoderFiles;
+use hearth_model::Adapter;
 use hearth_train::finetune::embed::EmbedSettings;
 use hearth_train::finetune::settings::{Adapt, Settings, TooLong};
 use hearth_train::neural::{Answer, usual_settings};
@@ -124,7 +125,7 @@ impl SettingsArgs {
     /// The settings for a head over this model. Updates of low rank in a decoder take the rate and the dropout that they
     /// have for texts: with those of encoders, which were pretrained with dropout, they learn less.
     pub(super) fn over(&self, settings: &Settings, model: &Path) -> Settings {
-        let is_decoder = EncoderFolder::is_encoder(model).is_ok_and(|is_encoder| !is_encoder);
+        let is_decoder = EncoderFiles::is_encoder(model).is_ok_and(|is_encoder| !is_encoder);
         if !is_decoder || !matches!(settings.adapt, Adapt::Lora { .. }) {
             return settings.clone();
         }
