@@ -9,7 +9,7 @@ use crate::special::frame;
 use hearth_kernel::quant::BlockType;
 use hearth_model::gguf::{Gguf, GgufEncoder};
 use hearth_model::runner::MAX_ROWS;
-use hearth_model::{EncoderFolder, EncoderRunner, Feed, Logits, ModelError, Runner, Weights};
+use hearth_model::{EncoderRunner, Feed, Logits, Runner, Weights};
 use hearth_tokenizer::Tokenizer;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -79,7 +79,7 @@ enum Model {
 }
 
 impl Embedder {
-    /// Opens a model: a GGUF file, or a folder in the layout of Hugging Face or sentence-transformers.
+    /// Opens a model: a GGUF file, a folder in the layout of Hugging Face or sentence-transformers, or an adapter.
     ///
     /// # Errors
     /// If a file is missing or isn't what it should be, or asks for something that isn't done here.
@@ -91,7 +91,7 @@ impl Embedder {
             }
             return Self::encoder(EncoderFiles::of_gguf(file)?, options);
         }
-        if !EncoderFolder::is_encoder(path)? {
+        if !EncoderFiles::is_encoder(path)? {
             return Self::decoder(path, PoolingRules::of_folder(path)?, options);
         }
         Self::encoder(EncoderFiles::of_folder(path)?, options)
@@ -127,7 +127,7 @@ impl Embedder {
         let Engine { runner, tokenizer, special, .. } = Engine::open(path)?;
         let (mut before, after) = frame(&tokenizer);
         if before.is_empty() {
-            before.extend(special.prepend.or(special.start));
+            before.extend(special.prepend);
         }
         let framing = Framing { before, after };
         let positions = runner.decoder().config().max_positions;
@@ -247,13 +247,14 @@ impl Embedder {
     /// Goes on with other weights of the same architecture.
     ///
     /// # Errors
-    /// For a decoder, or if the weights don't fit.
+    /// If the weights don't fit.
     pub fn set_weights(&mut self, weights: &Weights) -> Result<()> {
-        let Model::Encoder(runner) = &mut self.model else {
-            let problem = "only an encoder's weights can be changed".to_owned();
-            return Err(ModelError::Config { place: "embedder".into(), problem }.into());
-        };
-        **runner = EncoderRunner::new(runner.encoder().clone(), weights, None)?;
+        match &mut self.model {
+            Model::Encoder(runner) => {
+                **runner = EncoderRunner::new(runner.encoder().clone(), weights, None)?;
+            }
+            Model::Decoder(runner) => **runner = Runner::new(runner.decoder().clone(), weights)?,
+        }
         Ok(())
     }
 

@@ -48,9 +48,7 @@ pub use masked::{MaskedModel, load_masked_folder, save_masked_folder, with_maske
 pub use rope_scaling::RopeScaling;
 pub use runner::{Feed, Logits, Runner, Sequence};
 pub use task::{Backbone, Task, TaskModel};
-pub use task_folder::{
-    Adapted, Problem, TaskFolder, adapt_decoder, adapt_encoder, adapt_folder, save_task_folder,
-};
+pub use task_folder::{Adapted, Problem, TaskFolder, adapt_backbone, adapt_folder, save_task_folder};
 pub use task_runner::TaskRunner;
 pub use updates::Updates;
 pub use weights::{StoredType, Weights, load_folder, save_folder};

@@ -101,6 +101,46 @@ impl Backbone {
         }
     }
 
+    /// The updates of low rank, if it has any.
+    pub fn lora(&self) -> Option<&Lora> {
+        match self {
+            Backbone::Encoder(model) => model.lora.as_ref(),
+            Backbone::Decoder(model) => model.lora.as_ref(),
+        }
+    }
+
+    /// Gives it updates of low rank, or takes them away.
+    pub fn set_lora(&mut self, lora: Option<Lora>) {
+        match self {
+            Backbone::Encoder(model) => model.lora = lora,
+            Backbone::Decoder(model) => model.lora = lora,
+        }
+    }
+
+    /// The final hidden states [N, C]. Where the architecture has dropout, values are zeroed with probability `dropout`;
+    /// the same `seed` zeroes the same ones. Decoders of today have none; the GPTs that had it take it as in pretraining.
+    ///
+    /// # Errors
+    /// If the batch doesn't fit the model.
+    pub fn hidden(
+        &mut self,
+        weights: &Weights,
+        batch: &TokenBatch,
+        dropout: f32,
+        seed: u64,
+    ) -> Result<Tensor, ModelError> {
+        match self {
+            Backbone::Encoder(model) => {
+                (model.dropout, model.dropout_seed) = (dropout, seed);
+                model.hidden(weights, batch)
+            }
+            Backbone::Decoder(model) => {
+                (model.dropout, model.dropout_seed) = (dropout, seed);
+                model.hidden(weights, batch)
+            }
+        }
+    }
+
     /// Sequences side by side without padding, each of which sees only itself.
     pub fn batch(&self, sequences: &[&[u32]]) -> TokenBatch {
         match self {
@@ -217,18 +257,12 @@ impl TaskModel {
     /// Gives the architecture updates of low rank over this model's parameters; theirs follow.
     pub fn set_lora(&mut self, lora: Lora) {
         self.specs.extend(lora.specs().iter().cloned());
-        match &mut self.backbone {
-            Backbone::Encoder(model) => model.lora = Some(lora),
-            Backbone::Decoder(model) => model.lora = Some(lora),
-        }
+        self.backbone.set_lora(Some(lora));
     }
 
     /// The updates of low rank, if it has any.
     pub fn lora(&self) -> Option<&Lora> {
-        match &self.backbone {
-            Backbone::Encoder(model) => model.lora.as_ref(),
-            Backbone::Decoder(model) => model.lora.as_ref(),
-        }
+        self.backbone.lora()
     }
 
     /// Number of parameters.
@@ -263,30 +297,19 @@ impl TaskModel {
     /// If the batch doesn't fit the model.
     pub fn logits(&mut self, weights: &Weights, batch: &TokenBatch) -> Result<Tensor, ModelError> {
         let (dropout, seed) = (self.dropout, self.dropout_seed);
-        let states = match &mut self.backbone {
-            Backbone::Encoder(encoder) => {
-                (encoder.dropout, encoder.dropout_seed) = (dropout, seed);
-                let hidden = encoder.hidden(weights, batch)?;
-                match (self.task, &self.dense) {
-                    (Task::Sequence(_), Some(dense)) => {
-                        let bias = dense.bias.map(|b| weights.get(b));
-                        let activation = Some(Activation::GeluErf);
-                        let states = nn::linear(&hidden, weights.get(dense.weight), bias, activation)?;
-                        sequence_means(batch, &states)?
-                    }
-                    (Task::Sequence(_), None) => encoder.pooled(weights, batch, &hidden)?,
-                    (Task::Tokens(_) | Task::Span, _) => hidden,
-                }
+        let hidden = self.backbone.hidden(weights, batch, dropout, seed)?;
+        let states = match (self.task, &self.backbone, &self.dense) {
+            (Task::Sequence(_), Backbone::Encoder(_), Some(dense)) => {
+                let bias = dense.bias.map(|b| weights.get(b));
+                let activation = Some(Activation::GeluErf);
+                let states = nn::linear(&hidden, weights.get(dense.weight), bias, activation)?;
+                sequence_means(batch, &states)?
             }
-            Backbone::Decoder(decoder) => {
-                // Decoders of today have no dropout; the GPTs that had it take it as in pretraining.
-                (decoder.dropout, decoder.dropout_seed) = (dropout, seed);
-                let hidden = decoder.hidden(weights, batch)?;
-                match self.task {
-                    Task::Sequence(_) => nn::embedding(&hidden, &batch.last_rows())?,
-                    Task::Tokens(_) | Task::Span => hidden,
-                }
+            (Task::Sequence(_), Backbone::Encoder(encoder), None) => {
+                encoder.pooled(weights, batch, &hidden)?
             }
+            (Task::Sequence(_), Backbone::Decoder(_), _) => nn::embedding(&hidden, &batch.last_rows())?,
+            (Task::Tokens(_) | Task::Span, ..) => hidden,
         };
         // BERT's question answering alone has none before its head.
         let states = match dropout > 0.0 && self.task != Task::Span {

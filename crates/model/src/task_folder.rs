@@ -3,7 +3,6 @@
 
 use crate::config::{DecoderConfig, Family};
 use crate::decoder::Decoder;
-use crate::encoder::Encoder;
 use crate::error::ModelError;
 use crate::executor::ParamSpec;
 use crate::folder::{FolderModel, read_json};
@@ -79,25 +78,28 @@ impl Base {
     fn open(dir: &Path) -> Result<Self, ModelError> {
         if EncoderFolder::is_encoder(dir)? {
             let EncoderFolder { encoder, weights, heads, .. } = EncoderFolder::open(dir)?;
-            return Ok(Base { heads, ..Self::of_encoder(encoder, &weights) });
+            let backbone = Backbone::Encoder(TrainableEncoder::new(encoder));
+            return Ok(Base { heads, ..Self::of(backbone, &weights)? });
         }
         let mut heads = HashMap::new();
         let folder = FolderModel::open_headless(dir, &mut heads)?;
         let weights = Weights::of_source(folder.decoder(), &folder)?;
-        Ok(Base { heads, ..Self::of_decoder(folder.decoder(), &weights)? })
+        let backbone = Backbone::Decoder(Trainable::new(folder.decoder().clone()));
+        Ok(Base { heads, ..Self::of(backbone, &weights)? })
     }
 
-    fn of_encoder(encoder: Encoder, weights: &Weights) -> Self {
-        let named = named(encoder.specs(), weights);
-        let backbone = Backbone::Encoder(TrainableEncoder::new(encoder));
-        Base { backbone, named, heads: HashMap::new() }
-    }
-
-    fn of_decoder(decoder: &Decoder, weights: &Weights) -> Result<Self, ModelError> {
-        // In the place of what turns hidden states into words comes the head of a task.
-        let headless = Decoder::new(DecoderConfig { tied_head: true, ..decoder.config().clone() })?;
-        let named = named(decoder.specs(), weights);
-        Ok(Base { backbone: Backbone::Decoder(Trainable::new(headless)), named, heads: HashMap::new() })
+    fn of(backbone: Backbone, weights: &Weights) -> Result<Self, ModelError> {
+        let named = backbone.specs().iter().map(|s| s.name.clone()).zip(weights.tensors().iter().cloned());
+        let named = named.collect();
+        let backbone = match backbone {
+            Backbone::Decoder(model) => {
+                // In the place of what turns hidden states into words comes the head of a task.
+                let config = DecoderConfig { tied_head: true, ..model.decoder().config().clone() };
+                Backbone::Decoder(Trainable::new(Decoder::new(config)?))
+            }
+            encoder => encoder,
+        };
+        Ok(Base { backbone, named, heads: HashMap::new() })
     }
 
     fn adapt(self, task: Task, seed: u64) -> Result<Adapted, ModelError> {
@@ -108,10 +110,6 @@ impl Base {
         let fresh = specs.filter(|(_, spec)| !named.contains_key(&spec.name)).map(|(i, _)| i).collect();
         Ok((model, weights, fresh))
     }
-}
-
-fn named(specs: &[ParamSpec], weights: &Weights) -> HashMap<String, Tensor> {
-    specs.iter().map(|s| s.name.clone()).zip(weights.tensors().iter().cloned()).collect()
 }
 
 /// A model with a fresh head, its weights, and the places of those that the pretrained model lacked.
@@ -126,30 +124,17 @@ pub fn adapt_folder(dir: &Path, task: Task, seed: u64) -> Result<Adapted, ModelE
     Base::open(dir)?.adapt(task, seed)
 }
 
-/// The same for an encoder that is open.
+/// The same for a model that is open. What turns a decoder's hidden states into words is left out.
 ///
 /// # Errors
 /// If the architecture has no head for the task.
-pub fn adapt_encoder(
-    encoder: Encoder,
+pub fn adapt_backbone(
+    backbone: Backbone,
     weights: &Weights,
     task: Task,
     seed: u64,
 ) -> Result<Adapted, ModelError> {
-    Base::of_encoder(encoder, weights).adapt(task, seed)
-}
-
-/// The same for a decoder that is open.
-///
-/// # Errors
-/// If the architecture has no head for the task.
-pub fn adapt_decoder(
-    decoder: &Decoder,
-    weights: &Weights,
-    task: Task,
-    seed: u64,
-) -> Result<Adapted, ModelError> {
-    Base::of_decoder(decoder, weights)?.adapt(task, seed)
+    Base::of(backbone, weights)?.adapt(task, seed)
 }
 
 impl TaskFolder {

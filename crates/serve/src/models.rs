@@ -355,7 +355,9 @@ fn task_of(path: &Path) -> Result<Task, TrainError> {
     if architecture.ends_with("ForTokenClassification") {
         return Ok(Task::Tag);
     }
-    if config.is_file() && EncoderFolder::is_encoder(path)? {
+    // What sentence-transformers opens embeds, be it a decoder.
+    let embeds = path.join("modules.json").is_file();
+    if config.is_file() && (embeds || EncoderFolder::is_encoder(path)?) {
         return Ok(Task::Embedding);
     }
     Ok(chat_or_completion(path, Task::Completion)?)

@@ -7,6 +7,11 @@ use serde_json::Value;
 const ROWS: &str = "text,label\nthe cat,a\nthe dog,b\nthe moon,a\nthe king,b\n";
 const TAGS: &str = "the O\ncat B-X\n\na O\ndog B-X\n\n";
 
+const PAIRS: &str = r#"{"query": "the cat", "positive": "sat on"}
+{"query": "the dog", "positive": "the mat"}
+{"query": "a hat", "positive": "red"}
+"#;
+
 /// A room with a decoder in a folder and in a GGUF file, and an adapter of it by itself and merged.
 fn decoders() -> Room {
     let room = Room::furnished();
@@ -35,10 +40,12 @@ fn heads_go_on_decoders_of_any_form() {
     let room = decoders();
     room.write("rows.csv", ROWS);
     room.write("tags.conll", TAGS);
+    room.write("pairs.jsonl", PAIRS);
     for models in [["model", "model.gguf"], ["merged", "adapter"]] {
         equal(&room, "finetune classify --data rows.csv --valid rows.csv", models);
         equal(&room, "finetune classify --data rows.csv --valid rows.csv --lora 2", models);
         equal(&room, "finetune tag --data tags.conll --valid tags.conll", models);
+        equal(&room, "finetune embed --data pairs.jsonl --valid pairs.jsonl", models);
     }
     // What was merged isn't what it was for.
     let loss = |model: &str| {
@@ -72,9 +79,7 @@ fn encoders_in_gguf_files_are_learnt_from_too() {
     room.write("bert/tokenizer.json", tokenizer.to_string());
     room.done("convert bert --out bert.gguf --type F32 -q");
     room.write("tags.conll", TAGS);
-    let pairs = [("the cat", "sat on"), ("the dog", "the mat"), ("a hat", "red"), ("the mat", "ran")];
-    let lines = pairs.map(|(query, text)| format!("{{\"query\": \"{query}\", \"positive\": \"{text}\"}}\n"));
-    room.write("pairs.jsonl", lines.concat());
+    room.write("pairs.jsonl", PAIRS);
     let models = ["bert", "bert.gguf"];
     equal(&room, "finetune tag --data tags.conll --valid tags.conll", models);
     equal(&room, "finetune embed --data pairs.jsonl --valid pairs.jsonl", models);

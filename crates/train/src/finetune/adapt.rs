@@ -65,7 +65,7 @@ pub(crate) fn save_task(
 }
 
 /// What fills the shorter sequences of a batch: the tokenizer's own token for that, or one that no text ends with.
-fn padding(tokenizer: &Tokenizer) -> Option<u32> {
+pub(crate) fn padding(tokenizer: &Tokenizer) -> Option<u32> {
     let after = Framing::of(tokenizer).after;
     let candidates = [tokenizer.pad(), tokenizer.eos(), tokenizer.bos()];
     candidates.into_iter().flatten().find(|id| !after.contains(id))

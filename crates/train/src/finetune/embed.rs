@@ -9,8 +9,8 @@ use hearth_data::labelled::PairExample;
 use hearth_engine::{Embedder, Pooling};
 use hearth_kernel::gemm::{Mat, MatMut, Write, gemm};
 use hearth_model::executor::ParamSpec;
-use hearth_model::tape::{TokenBatch, TrainableEncoder};
-use hearth_model::{Lora, Weights};
+use hearth_model::tape::TokenBatch;
+use hearth_model::{Backbone, Lora, Weights};
 use hearth_tensor::{Tensor, nn};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -237,10 +237,10 @@ pub fn contrastive_loss(vectors: &Tensor, choices: &Choices, scale: f32) -> Resu
     Ok(nn::cross_entropy(&scores, &choices.targets, &Default::default())?.loss)
 }
 
-/// An encoder that learns to embed, with its queries and texts.
+/// A model that learns to embed, with its queries and texts.
 #[derive(Debug)]
 pub struct EmbedLearner<'a> {
-    model: &'a mut TrainableEncoder,
+    model: &'a mut Backbone,
     specs: Vec<ParamSpec>,
     /// Runs the weights for looks, as they will be used.
     embedder: &'a mut Embedder,
@@ -257,7 +257,7 @@ impl<'a> EmbedLearner<'a> {
 
     /// A learner from `training`, judged on `heldout`, both encoded.
     pub fn new(
-        model: &'a mut TrainableEncoder,
+        model: &'a mut Backbone,
         embedder: &'a mut Embedder,
         training: &'a Pairs,
         heldout: &'a Pairs,
@@ -265,8 +265,8 @@ impl<'a> EmbedLearner<'a> {
         common: &Settings,
     ) -> Self {
         let (examples, dropout) = (training.examples(), common.dropout);
-        let mut specs = model.encoder().specs().to_vec();
-        specs.extend(model.lora.iter().flat_map(Lora::specs).cloned());
+        let mut specs = model.specs().to_vec();
+        specs.extend(model.lora().into_iter().flat_map(Lora::specs).cloned());
         EmbedLearner { model, specs, embedder, training, heldout, examples, settings, dropout }
     }
 }
@@ -293,9 +293,8 @@ impl Learner for EmbedLearner<'_> {
         let queries = chosen.iter().map(|(query, _)| &self.training.queries[*query]);
         let texts = choices.texts.iter().map(|&text| &self.training.texts[text]);
         let sequences: Vec<&[u32]> = queries.chain(texts).map(|passage| passage.ids.as_slice()).collect();
-        let batch = TokenBatch::bidirectional(&sequences);
-        (self.model.dropout, self.model.dropout_seed) = (self.dropout, step);
-        let hidden = self.model.hidden(weights, &batch)?;
+        let batch = self.model.batch(&sequences);
+        let hidden = self.model.hidden(weights, &batch, self.dropout, step)?;
         let vectors = pooled(&hidden, &batch, self.embedder.pooling())?;
         contrastive_loss(&vectors, &choices, self.settings.scale)
     }
@@ -306,7 +305,7 @@ impl Learner for EmbedLearner<'_> {
     }
 
     fn look(&mut self, weights: &Weights) -> Result<Retrieval, TrainError> {
-        match &self.model.lora {
+        match self.model.lora() {
             Some(lora) => self.embedder.set_weights(&lora.merge(weights))?,
             None => self.embedder.set_weights(weights)?,
         }

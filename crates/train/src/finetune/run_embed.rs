@@ -7,17 +7,21 @@ use crate::finetune::fit::{Fitted, Metrics, Observer, fit};
 use crate::finetune::folder::{Finished, Outcome, Parts, parts};
 use crate::finetune::report::Wrong;
 use crate::finetune::settings::{Settings, TooLong};
+use crate::finetune::start::{open_backbone, padded};
 use hearth_data::labelled::{Loaded, PairExample};
-use hearth_engine::{EmbedOptions, Embedder, EncoderFiles};
-use hearth_model::tape::TrainableEncoder;
+use hearth_engine::{EmbedOptions, Embedder};
+use hearth_model::executor::Role;
+use hearth_model::hf::SpecialIds;
 use hearth_model::{
-    AdapterOf, Encoder, Lora, ModelError, StoredType, Weights, save_adapter, save_encoder_folder,
+    AdapterOf, Backbone, Lora, ModelError, StoredType, Weights, save_adapter, save_encoder_folder,
+    save_folder,
 };
+use hearth_tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Fine-tunes the encoder `model`, a folder or a GGUF file, on `training`, and writes the result into `out`. Held-out queries are
+/// Fine-tunes `model` (a folder, a GGUF file or an adapter) on `training`, and writes the result into `out`. Held-out queries are
 /// `heldout`, or a share of `training` chosen by the query's hash; each ranks all texts of the held-out examples, hard
 /// negatives among them.
 ///
@@ -34,8 +38,8 @@ pub fn finetune_embed(
     settings.check()?;
     own.check()?;
     let Parts { sources, training, heldout } = parts(training, heldout, settings.holdout)?;
-    let files = EncoderFiles::open(model)?;
-    let mut weights = Weights::of_source(files.encoder(), files.source())?;
+    let (tokenizer, mut network, mut weights) = open_backbone(model)?;
+    let tokenizer = padded(tokenizer, &network);
     let max_tokens = Some(settings.max_tokens);
     let options = EmbedOptions { normalize: Some(true), max_tokens, ..EmbedOptions::default() };
     let mut embedder = Embedder::open(model, &options)?;
@@ -52,8 +56,8 @@ pub fn finetune_embed(
         let problem = "there are no held-out queries\nhint: give more data, or a larger --holdout".to_owned();
         return Err(TrainError::Recipe { place: "examples".into(), problem });
     }
-    let mut network = TrainableEncoder::new(files.encoder().clone());
-    network.lora = adapt(network.encoder(), &mut weights, settings)?;
+    let lora = adapt(&network, &mut weights, settings)?;
+    network.set_lora(lora);
     let examples = (training.examples().len(), heldout.queries.len());
     observer.say(&format!(
         "{} queries with {} texts to learn from, {} queries with {} texts held out; {}; {} steps of {} pairs",
@@ -76,7 +80,7 @@ pub fn finetune_embed(
     warn_if_worse(&before, &retrieval.metrics, &fitted, observer);
     let write = |out: &Path, weights: &Weights| {
         embedder.save_rules(out, &prompts.by_name())?;
-        Ok(save(out, model, &network, weights)?)
+        Ok(save(out, model, &network, weights, &tokenizer)?)
     };
     Finished {
         task: ("embed", "Embedding"),
@@ -93,7 +97,7 @@ pub fn finetune_embed(
         confusion: None,
         fitted,
         save: &write,
-        tokenizer: Some(files.tokenizer()),
+        tokenizer: Some(&tokenizer),
         limit: Some(embedder.max_tokens()),
         baselines: Vec::new(),
     }
@@ -128,32 +132,60 @@ fn encode(
 }
 
 /// Freezes what isn't trained, and makes updates of low rank if there are to be any.
-fn adapt(encoder: &Encoder, weights: &mut Weights, settings: &Settings) -> Result<Option<Lora>, TrainError> {
+fn adapt(
+    backbone: &Backbone,
+    weights: &mut Weights,
+    settings: &Settings,
+) -> Result<Option<Lora>, TrainError> {
+    let specs = backbone.specs();
     let parameters = Parameters {
-        specs: encoder.specs(),
-        backbone: encoder.specs().len(),
-        n_layers: encoder.config().n_layers,
+        specs,
+        backbone: specs.len(),
+        n_layers: backbone.n_layers(),
         fresh: &[],
-        in_out: false,
+        in_out: backbone.stores_in_out(),
     };
-    parameters.adapt(weights, &settings.adapt, settings.seed)
+    let lora = parameters.adapt(weights, &settings.adapt, settings.seed)?;
+    // What turns a decoder's states into words has no part in a vector.
+    weights.freeze(|i| specs.get(i).is_none_or(|spec| spec.role != Role::Head));
+    Ok(lora)
 }
 
-/// Writes the encoder's folder; updates of low rank are in its weights, and beside it, in `adapter`, as PEFT has them.
-fn save(out: &Path, base: &Path, model: &TrainableEncoder, weights: &Weights) -> Result<(), ModelError> {
-    let encoder = model.encoder();
-    let Some(lora) = &model.lora else {
-        return save_encoder_folder(out, encoder, weights, StoredType::F32);
+/// Writes the model's folder; updates of low rank are in its weights, and beside it, in `adapter`, as PEFT has them.
+fn save(
+    out: &Path,
+    base: &Path,
+    model: &Backbone,
+    weights: &Weights,
+    tokenizer: &Tokenizer,
+) -> Result<(), ModelError> {
+    let merged;
+    let weights = match model.lora() {
+        None => weights,
+        Some(lora) => {
+            let base = std::path::absolute(base)?;
+            let of = AdapterOf {
+                base: &base.to_string_lossy(),
+                task: match model {
+                    Backbone::Encoder(_) => "FEATURE_EXTRACTION",
+                    // Its parameters have the names of the class that writes words.
+                    Backbone::Decoder(_) => "CAUSAL_LM",
+                },
+                class_prefix: "",
+                prefixed: model.specs().len(),
+            };
+            save_adapter(&out.join("adapter"), lora, model.specs(), weights, &of)?;
+            merged = lora.merge(weights);
+            &merged
+        }
     };
-    let base = std::path::absolute(base)?;
-    let of = AdapterOf {
-        base: &base.to_string_lossy(),
-        task: "FEATURE_EXTRACTION",
-        class_prefix: "",
-        prefixed: encoder.specs().len(),
-    };
-    save_adapter(&out.join("adapter"), lora, encoder.specs(), weights, &of)?;
-    save_encoder_folder(out, encoder, &lora.merge(weights), StoredType::F32)
+    match model {
+        Backbone::Encoder(model) => save_encoder_folder(out, model.encoder(), weights, StoredType::F32),
+        Backbone::Decoder(model) => {
+            let ids = SpecialIds { bos: tokenizer.bos(), eos: tokenizer.eos() };
+            save_folder(out, model.decoder(), weights, ids, StoredType::F32)
+        }
+    }
 }
 
 /// What the card says of this task alone.

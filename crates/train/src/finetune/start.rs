@@ -1,11 +1,13 @@
-//! What a task starts from: a pretrained model in any form that runs, with a fresh head.
+//! What a task starts from: a pretrained model in any form that runs.
 
 use crate::error::TrainError;
-use crate::finetune::adapt::adapt_task;
+use crate::finetune::adapt::{adapt_task, padding};
 use crate::finetune::settings::Settings;
 use hearth_engine::{EncoderFiles, ModelFiles};
-use hearth_model::{Adapter, Task, TaskModel, Weights, adapt_decoder, adapt_encoder, adapt_folder};
+use hearth_model::tape::{Trainable, TrainableEncoder};
+use hearth_model::{Adapter, Backbone, Task, TaskModel, Weights, adapt_backbone, adapt_folder};
 use hearth_tokenizer::Tokenizer;
+use serde_json::json;
 use std::path::Path;
 
 /// Opens `model` (a folder, a GGUF file, whose weights become single precision, or an adapter, which goes into its model's
@@ -22,15 +24,42 @@ pub(crate) fn start(
     let (tokenizer, (mut network, mut weights, fresh)) = if model.is_dir() && !Adapter::is_adapter(model) {
         // Folders may lack what turns states into words, which no task needs.
         (Tokenizer::from_folder(model)?, adapt_folder(model, task, seed)?)
-    } else if EncoderFiles::is_encoder(model)? {
-        let files = EncoderFiles::open(model)?;
-        let weights = Weights::of_source(files.encoder(), files.source())?;
-        (files.tokenizer().clone(), adapt_encoder(files.encoder().clone(), &weights, task, seed)?)
     } else {
-        let files = ModelFiles::open(model)?;
-        let weights = Weights::of_source(files.decoder(), files.source())?;
-        (files.tokenizer().clone(), adapt_decoder(files.decoder(), &weights, task, seed)?)
+        let (tokenizer, backbone, weights) = open_backbone(model)?;
+        (tokenizer, adapt_backbone(backbone, &weights, task, seed)?)
     };
     adapt_task(&mut network, &mut weights, &fresh, settings)?;
-    Ok((tokenizer, network, weights))
+    Ok((padded(tokenizer, network.backbone()), network, weights))
+}
+
+/// Opens `model`, which may be all that [`start`] takes, without a head.
+///
+/// # Errors
+/// If it can't be read.
+pub(crate) fn open_backbone(model: &Path) -> Result<(Tokenizer, Backbone, Weights), TrainError> {
+    if EncoderFiles::is_encoder(model)? {
+        let files = EncoderFiles::open(model)?;
+        let weights = Weights::of_source(files.encoder(), files.source())?;
+        let backbone = Backbone::Encoder(TrainableEncoder::new(files.encoder().clone()));
+        return Ok((files.tokenizer().clone(), backbone, weights));
+    }
+    let files = ModelFiles::open(model)?;
+    let weights = Weights::of_source(files.decoder(), files.source())?;
+    let backbone = Backbone::Decoder(Trainable::new(files.decoder().clone()));
+    Ok((files.tokenizer().clone(), backbone, weights))
+}
+
+/// A decoder's tokenizer often names no token that fills the shorter texts of a batch, and `transformers` then refuses
+/// batches: here it gets one.
+pub(crate) fn padded(tokenizer: Tokenizer, backbone: &Backbone) -> Tokenizer {
+    let is_decoder = matches!(backbone, Backbone::Decoder(_));
+    let token = padding(&tokenizer).and_then(|id| tokenizer.token_of(id));
+    match token {
+        Some(token) if is_decoder && tokenizer.pad().is_none() => {
+            let mut config = tokenizer.config().clone();
+            config.insert("pad_token".into(), json!(token));
+            tokenizer.with_config(config)
+        }
+        _ => tokenizer,
+    }
 }

@@ -1,8 +1,10 @@
 //! Fine-tuning from queries with their texts to a folder that embeds, on a tiny encoder with random weights.
 
-use crate::finetune::{Quiet, pretrained};
+use crate::finetune::{Quiet, pretrained, pretrained_decoder};
 use hearth_data::labelled::{Loaded, PairExample, ReadOptions, read_pairs};
 use hearth_engine::{EmbedOptions, Embedder};
+use hearth_model::tape::{Trainable, TrainableEncoder};
+use hearth_model::{Backbone, EncoderFolder, Weights, load_folder};
 use hearth_train::TrainError;
 use hearth_train::finetune::Outcome;
 use hearth_train::finetune::embed::{EmbedLearner, EmbedSettings, Pairs, Prompts, judge_retrieval};
@@ -258,11 +260,17 @@ fn what_cannot_be_learnt_from_is_refused_and_nothing_written() {
 fn a_batch_is_laid_out_as_its_pairs_say() {
     let dir = tempfile::tempdir().expect("a folder");
     let model = pretrained(dir.path());
-    let hearth_model::EncoderFolder { encoder, weights, .. } =
-        hearth_model::EncoderFolder::open(&model).expect("opens");
-    let mut network = hearth_model::tape::TrainableEncoder::new(encoder);
-    let mut embedder = Embedder::open(&model, &EmbedOptions::default()).expect("opens");
-    let mut pairs = Pairs::of(&read(&write(dir.path())).examples);
+    let EncoderFolder { encoder, weights, .. } = EncoderFolder::open(&model).expect("opens");
+    check_batch(dir.path(), &model, Backbone::Encoder(TrainableEncoder::new(encoder)), &weights);
+    let model = pretrained_decoder(dir.path());
+    let (decoder, weights) = load_folder(&model).expect("opens");
+    check_batch(dir.path(), &model, Backbone::Decoder(Trainable::new(decoder)), &weights);
+}
+
+/// The loss of three pairs is what follows from the vectors that the model gives their texts.
+fn check_batch(dir: &Path, model: &Path, mut network: Backbone, weights: &Weights) {
+    let mut embedder = Embedder::open(model, &EmbedOptions::default()).expect("opens");
+    let mut pairs = Pairs::of(&read(&write(dir)).examples);
     pairs.encode(&embedder, &Prompts::default()).expect("encodes");
     let vectors = |embedder: &mut Embedder, passages: &[usize], queries: bool| -> Vec<Vec<f32>> {
         let side = if queries { &pairs.queries } else { &pairs.texts };
@@ -283,6 +291,33 @@ fn a_batch_is_laid_out_as_its_pairs_say() {
     let common = Settings { dropout: 0.0, ..settings() };
     let heldout = Pairs::default();
     let mut learner = EmbedLearner::new(&mut network, &mut embedder, &pairs, &heldout, &own, &common);
-    let got = learner.loss(&weights, &chosen, 0).expect("a loss").item().expect("a scalar");
+    let got = learner.loss(weights, &chosen, 0).expect("a loss").item().expect("a scalar");
     assert!((got - loss / 3.0).abs() < 1e-5, "{got}, expected {}", loss / 3.0);
+}
+
+#[test]
+fn a_decoder_learns_to_embed_and_keeps_its_words() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (model, pairs) = (pretrained_decoder(dir.path()), write(dir.path()));
+    let head = |folder: &Path| {
+        let (decoder, weights) = load_folder(folder).expect("a decoder's folder");
+        let last = decoder.specs().iter().position(|spec| spec.name == "lm_head.weight").expect("its own");
+        weights.tensors()[last].data().to_vec()
+    };
+    let low = Adapt::Lora { rank: 4, alpha: 8.0, rank_stabilized: false, targets: Vec::new(), half: false };
+    for (adapt, lr, name) in [(Adapt::Full, 3e-3, "whole"), (low, 3e-2, "low")] {
+        let (out, settings) = (dir.path().join(name), Settings { adapt, lr, ..settings() });
+        let own = EmbedSettings::default();
+        let outcome =
+            finetune_embed(&model, read(&pairs), None, (&settings, &own), &out, &mut Listener::default());
+        let metrics = outcome.expect("learns").metrics;
+        assert!(metrics["mrr"] > metrics["mrr_before"] + 0.1, "{name}: {metrics:?}");
+        assert_eq!(head(&out), head(&model), "{name}: what turns states into words has moved");
+        let rules = std::fs::read_to_string(out.join("1_Pooling/config.json")).expect("written");
+        let rules: Value = serde_json::from_str(&rules).expect("JSON");
+        assert_eq!(rules["pooling_mode_lasttoken"], true, "{rules}");
+        let mut embedder = Embedder::open(&out, &EmbedOptions::default()).expect("opens");
+        assert!((embed(&mut embedder, "a film").iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+    assert!(dir.path().join("low/adapter/adapter_config.json").is_file());
 }

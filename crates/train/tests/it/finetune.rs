@@ -47,7 +47,7 @@ pub fn pretrained(dir: &Path) -> PathBuf {
 }
 
 /// A folder of a decoder that knows nothing yet, with an output head of its own.
-fn pretrained_decoder(dir: &Path) -> PathBuf {
+pub fn pretrained_decoder(dir: &Path) -> PathBuf {
     let config = DecoderConfig {
         tied_head: false,
         max_positions: 24,

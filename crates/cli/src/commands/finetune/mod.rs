@@ -221,7 +221,9 @@ impl Finetune {
                 let own = self.embed.settings();
                 own.check()?;
                 let (training, heldout) = self.read_both(terminal, |paths| read_pairs(paths, options))?;
-                finetune_embed(&model()?, training, heldout, (settings, &own), out, watch)?
+                let model = model()?;
+                let settings = self.settings.over(settings, &model);
+                finetune_embed(&model, training, heldout, (&settings, &own), out, watch)?
             }
             Task::Chat => {
                 let (training, heldout) = self.read_both(terminal, |paths| read_chat(paths, options))?;
