@@ -5,7 +5,7 @@ use crate::interrupt;
 use crate::report;
 use crate::terminal::{Terminal, count};
 use anyhow::Result;
-use hearth_engine::{BeamSearch, Engine};
+use hearth_engine::{BeamSearch, Engine, FinishReason};
 use serde_json::{Value, json};
 use std::io::{Write, stdout};
 
@@ -43,6 +43,9 @@ pub fn run(engine: &mut Engine, search: &BeamSearch, terminal: &Terminal, seed: 
         count(timings.prompt_speed()),
         count(timings.generate_speed()),
     ));
+    if found.iter().any(|hypothesis| hypothesis.finish == FinishReason::ContextFull) {
+        terminal.say(report::CONTEXT_FULL);
+    }
     let listed: Vec<Value> = found
         .iter()
         .map(|h| {

@@ -14,6 +14,9 @@ pub fn completions(listed: Vec<Value>, timings: &Timings) -> Value {
     })
 }
 
+/// Why a text ends before it is as long as it may be.
+pub const CONTEXT_FULL: &str = "the model's context is full";
+
 /// What became of tokens that a full context had no more room for.
 pub fn dropped(tokens: &str, keep: usize) -> String {
     format!("the context was full: {tokens} tokens after the first {keep} were dropped")

@@ -1,13 +1,14 @@
-//! Encoders into GGUF files; what was written is opened again and its vectors compared.
+//! Encoders into GGUF files and folders; what was written is opened again and its vectors compared.
 
 use crate::embed::{EmbedOptions, Embedder};
 use crate::error::{EngineError, Result};
 use crate::gguf;
 use crate::infill::InfillTokens;
-use crate::pooling::PoolingRules;
+use crate::pooling::{Pooling, PoolingRules};
+use hearth_kernel::quant::BlockType;
 use hearth_model::gguf::{Gguf, GgufEncoder, Mix, save_gguf_encoder};
 use hearth_model::source::Source;
-use hearth_model::{Adapter, Encoder, EncoderFolder};
+use hearth_model::{Adapter, Encoder, EncoderFolder, StoredType, Weights, save_encoder_folder};
 use hearth_tokenizer::Tokenizer;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -130,10 +131,32 @@ impl EncoderFiles {
         })
     }
 
+    /// Writes a folder that `transformers` and sentence-transformers open, in single precision or bf16, and compares it
+    /// likewise.
+    ///
+    /// # Errors
+    /// If the folder can't be written, or doesn't do the same.
+    pub fn save_folder(&self, dir: &Path, dtype: StoredType) -> Result<f64> {
+        let weights = Weights::of_source(&self.encoder, self.source.as_ref())?;
+        let config = self.encoder.config();
+        let rules = PoolingRules {
+            pooling: Some(self.rules.pooling.unwrap_or(Pooling::Mean)),
+            max_tokens: Some(self.rules.max_tokens.unwrap_or(config.max_positions)),
+            ..self.rules.clone()
+        };
+        fs_err::create_dir_all(dir)?;
+        self.tokenizer.save(dir)?;
+        rules.save(dir, config.hidden_size)?;
+        save_encoder_folder(dir, &self.encoder, &weights, dtype)?;
+        self.check(dir, dtype == StoredType::F32)
+    }
+
     /// Opens what was written, and compares: vectors must be equal where types are `exact`, and finite in all.
     fn check(&self, path: &Path, exact: bool) -> Result<f64> {
         let differs = |what: &str| EngineError::Export { path: path.to_owned(), what: what.to_owned() };
-        let options = EmbedOptions { normalize: Some(true), ..EmbedOptions::default() };
+        // Blocks would be multiplied in eight bits, which the same values in single precision are not.
+        let weight_type = exact.then_some(BlockType::F32);
+        let options = EmbedOptions { normalize: Some(true), weight_type, ..EmbedOptions::default() };
         let mut theirs = Embedder::open(path, &options)?;
         let mut ours = Embedder::open(&self.path, &options)?;
         if ours.sequences(&SAMPLES)? != theirs.sequences(&SAMPLES)? {

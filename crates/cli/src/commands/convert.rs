@@ -5,7 +5,9 @@ use crate::interrupt;
 use crate::model::{read_text, resolve};
 use crate::terminal::Terminal;
 use anyhow::Result;
-use hearth_engine::{Divergence, EncoderFiles, Engine, ImportanceMap, Mix, ModelFiles, SpeedTest};
+use hearth_engine::{
+    Divergence, EncoderFiles, Engine, ImportanceMap, Mix, ModelFiles, SpeedTest, StoredType,
+};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -49,10 +51,6 @@ impl Convert {
     pub fn run(self, terminal: &Terminal) -> Result<()> {
         let model = resolve(&self.model, terminal)?;
         if EncoderFiles::is_encoder(&model)? {
-            if !is_gguf(&self.out) {
-                let problem = "an encoder is written as a file that ends in .gguf, not as a folder";
-                return Err(Usage(format!("--out {}: {problem}", self.out.display())).into());
-            }
             return encoder(&self.model, &model, &self.out, self.mix, terminal);
         }
         write_model(&ModelFiles::open(&model)?, &model, &self.out, self.mix, terminal)
@@ -70,15 +68,18 @@ pub fn write_model(
     if is_gguf(out) {
         files.save_gguf(out, mix, None, |n, of| terminal.progress("writing", n as u64, of as u64))?;
     } else {
-        let dtype =
-            mix.stored_type().ok_or_else(|| Usage(format!("--type {mix}: a folder takes F32 or BF16")))?;
-        files.save_folder(out, dtype)?;
+        files.save_folder(out, folder_type(mix)?)?;
     }
     let bytes = [size(model)?, size(out)?];
     terminal.result(
         &format!("{}: {}, compared with {}", out.display(), megabytes(bytes[1]), model.display()),
         &json!({ "path": out, "type": mix.name(), "bytes_before": bytes[0], "bytes_after": bytes[1] }),
     )
+}
+
+/// The type of a folder's weights.
+fn folder_type(mix: Mix) -> Result<StoredType> {
+    Ok(mix.stored_type().ok_or_else(|| Usage(format!("--type {mix}: a folder takes F32 or BF16")))?)
 }
 
 impl Quantize {
@@ -166,7 +167,10 @@ impl Quantize {
 /// Writes an encoder, and says how near its vectors are.
 fn encoder(name: &str, model: &Path, out: &Path, mix: Mix, terminal: &Terminal) -> Result<()> {
     let files = EncoderFiles::open(model)?;
-    let cosine = files.save_gguf(out, mix, |n, of| terminal.progress("writing", n as u64, of as u64))?;
+    let cosine = match is_gguf(out) {
+        true => files.save_gguf(out, mix, |n, of| terminal.progress("writing", n as u64, of as u64))?,
+        false => files.save_folder(out, folder_type(mix)?)?,
+    };
     let bytes = [size(model)?, size(out)?];
     terminal.result(
         &format!(

@@ -175,6 +175,9 @@ impl Generate {
             let most = if self.n > 1 { "up to " } else { "" };
             terminal.say(&report::dropped(&format!("{most}{dropped}"), keep));
         }
+        if completions.iter().any(|c| c.finish == FinishReason::ContextFull) {
+            terminal.say(&format!("{}; --context-shift KEEP would go on", report::CONTEXT_FULL));
+        }
         if completions.iter().any(|c| c.finish == FinishReason::Cancelled) {
             return Err(Stopped("interrupted".into()).into());
         }

@@ -183,8 +183,11 @@ fn check_drafts(room: &Room) {
 /// Past the context of 32 only if that was asked for, and then not silently.
 fn check_context_shift(room: &Room) {
     let args = "generate run --prompt The --max-tokens 60 --ignore-eos --json";
-    let full = room.done(args).json();
-    assert_eq!(full["completions"][0]["finish"], "context-full");
+    let full = room.done(args);
+    assert_eq!(full.json()["completions"][0]["finish"], "context-full");
+    assert!(full.err.contains("the model's context is full"), "{}", full.err);
+    let beams = room.done("generate run --prompt The --max-tokens 60 --ignore-eos --beams 2");
+    assert!(beams.err.contains("the model's context is full"), "{}", beams.err);
     let said = room.done(&format!("{args} --context-shift 2"));
     let completion = &said.json()["completions"][0];
     assert_eq!(completion["finish"], "length");

@@ -1,7 +1,7 @@
 //! Encoders as GGUF files: the same vectors as from their folders.
 
 use crate::bert_folder::{write_bert, write_json};
-use hearth_engine::{EmbedOptions, Embedder, EncoderFiles, Mix, Pooling};
+use hearth_engine::{BlockType, EmbedOptions, Embedder, EncoderFiles, Mix, Pooling, StoredType};
 use hearth_model::gguf::Gguf;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
@@ -92,4 +92,31 @@ fn a_tokenizer_that_gguf_cannot_say_leaves_no_file() {
     let error = files.save_gguf(&path, Mix::F32, |_, _| {}).expect_err("refused").to_string();
     assert!(error.contains("lowercase"), "{error}");
     assert!(!path.exists());
+}
+
+#[test]
+fn a_file_becomes_a_folder_again() {
+    let dir = folder();
+    let texts = |path: &Path| {
+        let options = EmbedOptions { weight_type: Some(BlockType::F32), ..EmbedOptions::default() };
+        let mut embedder = Embedder::open(path, &options).expect("opens");
+        let vectors = embedder.embed(&TEXTS, |_| ControlFlow::Continue(())).expect("embeds").vectors;
+        (embedder.pooling(), embedder.max_tokens(), vectors)
+    };
+    for (mix, dtype) in [("F32", StoredType::F32), ("Q8_0", StoredType::F32), ("F32", StoredType::Bf16)] {
+        let (file, back) = (dir.path().join("it.gguf"), dir.path().join(format!("{mix}-{dtype:?}")));
+        save(dir.path(), &file, mix);
+        let cosine = EncoderFiles::open(&file).expect("opens").save_folder(&back, dtype).expect("written");
+        assert!(cosine > 0.999, "{mix}: {cosine}");
+        let (from, to) = (texts(&file), texts(&back));
+        assert_eq!((from.0, from.1), (to.0, to.1));
+        if dtype == StoredType::F32 {
+            assert_eq!(from.2, to.2, "{mix}");
+        }
+        // And a file once more, of blocks widened before.
+        EncoderFiles::open(&file)
+            .expect("opens")
+            .save_gguf(&dir.path().join("wide.gguf"), Mix::F32, |_, _| {})
+            .expect("saved");
+    }
 }
