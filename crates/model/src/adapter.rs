@@ -242,13 +242,21 @@ pub fn save_adapter(
         let spec = all[i];
         let prefix = if i < of.prefixed || i >= lora.base() { of.class_prefix } else { "" };
         if i < lora.base() {
-            let module = spec.name.rsplit_once('.').map_or(spec.name.as_str(), |(module, _)| module);
-            modules.push(module.rsplit('.').next().unwrap_or(module));
+            // In full: PEFT compares ends, and BERT's `pooler.dense` is one of many that end in `dense`.
+            modules.push(spec.name.rsplit_once('.').map_or(spec.name.as_str(), |(module, _)| module));
         }
         let name = format!("{PREFIX}{prefix}{}", spec.name);
         tensors.push((name, &spec.shape, encode(tensor.data(), StoredType::F32)));
     }
     modules.dedup();
+    let targets = lora.targets();
+    // Layers that are called like those with an update, and have none, such as a pooler's.
+    let excluded: Vec<&str> = (0..lora.base())
+        .filter(|i| lora.of(ParamId(*i)).is_none())
+        .filter_map(|i| all[i].name.strip_suffix(".weight"))
+        .filter(|module| module.rsplit('.').next().is_some_and(|end| targets.contains(&end)))
+        .collect();
+    let or_null = |modules: Vec<&str>| if modules.is_empty() { Value::Null } else { json!(modules) };
     let views = tensors.iter().map(|(name, shape, bytes)| (name.as_str(), *shape, &bytes[..]));
     write_tensors(&dir.join(TENSORS), views, StoredType::F32)?;
     let config = lora.config();
@@ -265,8 +273,9 @@ pub fn save_adapter(
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": lora.in_out(),
-        "target_modules": lora.targets(),
-        "modules_to_save": if modules.is_empty() { Value::Null } else { json!(modules) },
+        "target_modules": targets,
+        "exclude_modules": or_null(excluded),
+        "modules_to_save": or_null(modules),
         "inference_mode": true,
     });
     write_json(&dir.join(CONFIG), &json)

@@ -62,7 +62,8 @@ pub struct Lora {
 }
 
 impl Lora {
-    /// Updates for the layers among `base` that the configuration wants. `in_out` says how the architecture stores
+    /// Updates for the layers of blocks among `base` that the configuration wants; a pooler and what else a task puts
+    /// on top are trained whole or not at all. `in_out` says how the architecture stores
     /// its matrices.
     ///
     /// # Errors
@@ -207,9 +208,9 @@ impl LowRank {
     }
 }
 
-/// A matrix of a linear layer, by the name of its module.
+/// A matrix of a linear layer in a block, by the name of its module.
 fn matrix((i, spec): (usize, &ParamSpec)) -> Option<(usize, &str)> {
-    (spec.role == Role::Matrix).then(|| (i, module_of(&spec.name)))
+    (spec.role == Role::Matrix && block_of(&spec.name).is_some()).then(|| (i, module_of(&spec.name)))
 }
 
 fn module_of(name: &str) -> &str {

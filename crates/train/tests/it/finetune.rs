@@ -6,7 +6,7 @@ use hearth_model::hf::SpecialIds;
 use hearth_model::tape::TrainableEncoder;
 use hearth_model::{
     Backbone, Decoder, DecoderConfig, Encoder, EncoderConfig, StoredType, Task, TaskModel, Weights,
-    save_folder, save_task_folder,
+    save_encoder_folder, save_folder, save_task_folder,
 };
 use hearth_train::TrainError;
 use hearth_train::finetune::Outcome;
@@ -219,6 +219,26 @@ fn a_decoder_learns_to_classify_whole_and_by_lora() {
             assert_eq!(&alone[0], scores, "the company of {text:?} changed its scores");
         }
     }
+}
+
+#[test]
+fn an_adapter_tells_peft_which_layers_of_a_fresh_pooler_it_replaces() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = EncoderConfig { pooler: false, ..EncoderConfig::bert(WORDS.len(), 32, 2, 2, 24) };
+    let (encoder, model) = (Encoder::new(config).expect("valid"), dir.path().join("bare"));
+    let weights = Weights::init(&encoder, 3, false);
+    save_encoder_folder(&model, &encoder, &weights, StoredType::F32).expect("saves");
+    write_tokenizer(&model);
+    let data = write(dir.path(), "train.jsonl", &sentences(60));
+    let adapt = Adapt::Lora { rank: 4, alpha: 8.0, rank_stabilized: false, targets: Vec::new(), half: false };
+    let (out, settings) = (dir.path().join("out"), Settings { adapt, epochs: 1.0, ..settings() });
+    run(&model, data, &settings, &out, &mut Quiet::default()).expect("runs");
+    let file = std::fs::read_to_string(out.join("adapter/adapter_config.json")).expect("written");
+    let config: serde_json::Value = serde_json::from_str(&file).expect("JSON");
+    assert_eq!(config["target_modules"], json!(["dense", "key", "query", "value"]));
+    // PEFT compares ends: `dense` alone would be every layer of that name.
+    assert_eq!(config["modules_to_save"], json!(["pooler.dense", "classifier"]));
+    assert_eq!(config["exclude_modules"], json!(["pooler.dense"]));
 }
 
 #[test]
