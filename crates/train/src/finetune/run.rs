@@ -18,8 +18,8 @@ use serde_json::Map;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Fine-tunes `model` (a folder, a GGUF file or an adapter) on `training`, and writes the result into `out`. Held-out examples
-/// are `heldout`, or a share of `training` chosen by the hash of the text.
+/// Fine-tunes `model` (a folder, a GGUF file or an adapter) on `training`, and writes the result into `out`. Held-out
+/// examples are `heldout`, or a share of `training` chosen by the hash of the text.
 ///
 /// # Errors
 /// If the model or the examples can't be used, or the disk fails; nothing is written then.

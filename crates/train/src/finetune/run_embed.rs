@@ -21,9 +21,9 @@ use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::path::Path;
 
-/// Fine-tunes `model` (a folder, a GGUF file or an adapter) on `training`, and writes the result into `out`. Held-out queries are
-/// `heldout`, or a share of `training` chosen by the query's hash; each ranks all texts of the held-out examples, hard
-/// negatives among them.
+/// Fine-tunes `model` (a folder, a GGUF file or an adapter) on `training`, and writes the result into `out`. Held-out
+/// queries are `heldout`, or a share of `training` chosen by the query's hash; each ranks all texts of the held-out
+/// examples, hard negatives among them.
 ///
 /// # Errors
 /// If the model or the examples can't be used, or the disk fails; nothing is written then.

@@ -16,9 +16,10 @@ use hearth_model::{Problem, Task, Weights};
 use serde_json::{Map, json};
 use std::path::Path;
 
-/// Fine-tunes `model` (a folder, a GGUF file or an adapter) on `training`, and writes the result into `out`. Held-out questions
-/// are `heldout`, or those on a share of the passages of `training` chosen by their hash. Where some questions to learn
-/// from have no answer, the model learns to say so, and the threshold of `rules` is chosen; else it has none.
+/// Fine-tunes `model` (a folder, a GGUF file or an adapter) on `training`, and writes the result into `out`. Held-out
+/// questions are `heldout`, or those on a share of the passages of `training` chosen by their hash. Where some
+/// questions to learn from have no answer, the model learns to say so, and the threshold of `rules` is chosen; else it
+/// has none.
 ///
 /// # Errors
 /// If the model or the questions can't be used, or the disk fails; nothing is written then.

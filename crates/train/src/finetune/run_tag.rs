@@ -17,8 +17,8 @@ use serde_json::Map;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Fine-tunes `model` (a folder, a GGUF file or an adapter) on `training`, and writes the result into `out`. Held-out sentences
-/// are `heldout`, or a share of `training` chosen by the hash of the tokens.
+/// Fine-tunes `model` (a folder, a GGUF file or an adapter) on `training`, and writes the result into `out`. Held-out
+/// sentences are `heldout`, or a share of `training` chosen by the hash of the tokens.
 ///
 /// # Errors
 /// If the model or the sentences can't be used, or the disk fails; nothing is written then.

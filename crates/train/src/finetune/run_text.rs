@@ -153,7 +153,9 @@ fn end_apart(
     };
     let halves: Vec<[TextExample; 2]> = training.examples.iter().map(cut).collect();
     let (kept, ends) = halves.into_iter().map(|[kept, end]| (kept, end)).unzip();
-    (training.with(kept), Some(training.with(ends)))
+    // The file counts once.
+    let ends = Loaded { sources: Vec::new(), ..training.with(ends) };
+    (training.with(kept), Some(ends))
 }
 
 /// How a model is shown texts.
