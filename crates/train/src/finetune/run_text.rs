@@ -166,34 +166,70 @@ pub struct Texts<'a> {
     pub special: &'a SpecialRules,
     /// The share of texts with a gap.
     pub infill: f64,
-    /// Longer texts without a gap go in stretches of so many tokens.
+    /// Longer texts go in stretches of so many tokens.
     pub limit: usize,
     /// Decides which get a gap, and where.
     pub seed: u64,
 }
 
 impl Texts<'_> {
-    /// A text, token by token; a long one in stretches.
+    /// A text, token by token; a long one in stretches. Where there are to be gaps, stretches are of whole lines, and each
+    /// may get one (the context-level gaps of Bavarian et al. 2022), so that none loses its middle to the limit.
     ///
     /// # Errors
     /// If the model can't fill in and is asked to, or a character has no token.
     pub fn lessons(&self, example: &TextExample) -> Result<Vec<Lesson>, TrainError> {
         let place = (example.place.file as u64) << 40 | example.place.line;
         let mut rng = Rng::new(self.seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        if f64::from(rng.uniform()) < self.infill {
-            let text = example.text.as_str();
-            let mut cuts =
-                [0; 2].map(|_| text.floor_char_boundary(rng.below(text.len() as u64 + 1) as usize));
-            cuts.sort_unstable();
-            let parts = [&text[..cuts[0]], &text[cuts[0]..cuts[1]], &text[cuts[1]..]];
-            return Ok(vec![frame_infill(self.tokenizer, self.special, parts)?]);
+        let whole = || frame_document(self.tokenizer, self.special, &example.text);
+        if self.infill == 0.0 {
+            return Ok(self.chunks(&whole()?));
         }
-        let whole = frame_document(self.tokenizer, self.special, &example.text)?;
+        let stretches = self.stretches(&example.text)?;
+        let mut lessons = Vec::new();
+        for &text in &stretches {
+            if f64::from(rng.uniform()) < self.infill {
+                let mut cuts =
+                    [0; 2].map(|_| text.floor_char_boundary(rng.below(text.len() as u64 + 1) as usize));
+                cuts.sort_unstable();
+                let parts = [&text[..cuts[0]], &text[cuts[0]..cuts[1]], &text[cuts[1]..]];
+                lessons.push(frame_infill(self.tokenizer, self.special, parts)?);
+            } else if stretches.len() == 1 {
+                lessons.extend(self.chunks(&whole()?));
+            } else {
+                // Neither the beginning of a text nor its end, as far as the model is told.
+                let ids = self.tokenizer.encode(text)?;
+                lessons.extend(self.chunks(&Lesson { learnt: vec![true; ids.len()], ids }));
+            }
+        }
+        Ok(lessons)
+    }
+
+    fn chunks(&self, whole: &Lesson) -> Vec<Lesson> {
         let stretch =
             |(ids, learnt): (&[u32], &[bool])| Lesson { ids: ids.to_vec(), learnt: learnt.to_vec() };
-        Ok(whole.ids.chunks(self.limit).zip(whole.learnt.chunks(self.limit)).map(stretch).collect())
+        whole.ids.chunks(self.limit).zip(whole.learnt.chunks(self.limit)).map(stretch).collect()
+    }
+
+    /// A text in stretches of whole lines that have room for a gap; a line that is too long by itself stays whole.
+    fn stretches<'t>(&self, text: &'t str) -> Result<Vec<&'t str>, TrainError> {
+        let room = self.limit.saturating_sub(GAP_TOKENS);
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let (mut stretches, mut from, mut at, mut tokens) = (Vec::new(), 0, 0, 0);
+        for (line, ids) in lines.iter().zip(self.tokenizer.encode_batch(&lines)?) {
+            if tokens + ids.len() > room && at > from {
+                stretches.push(&text[from..at]);
+                (from, tokens) = (at, 0);
+            }
+            (at, tokens) = (at + line.len(), tokens + ids.len());
+        }
+        stretches.push(&text[from..]);
+        Ok(stretches)
     }
 }
+
+/// Tokens around a text with a gap, with some for those that the cuts take apart.
+const GAP_TOKENS: usize = 16;
 
 /// A run before it is known how the model is adapted.
 struct Run {

@@ -7,6 +7,7 @@ mod embed;
 mod finetune;
 mod golden;
 mod heads;
+mod infill;
 mod lora;
 mod masked;
 mod metrics;
