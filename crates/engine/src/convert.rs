@@ -136,9 +136,12 @@ impl ModelFiles {
         &self.decoder
     }
 
-    /// Where the parameters are.
-    pub fn source(&self) -> &dyn Source {
-        self.source.as_ref()
+    /// Copies of the parameters, in single precision.
+    ///
+    /// # Errors
+    /// If they don't have the description's shapes.
+    pub fn weights(&self) -> Result<Weights> {
+        Ok(Weights::of_source(&self.decoder, self.source.as_ref())?)
     }
 
     /// The tokenizer.
@@ -187,7 +190,7 @@ impl ModelFiles {
     /// # Errors
     /// If the folder can't be written, or doesn't do the same.
     pub fn save_folder(&self, dir: &Path, dtype: StoredType) -> Result<()> {
-        let weights = Weights::of_source(&self.decoder, self.source.as_ref())?;
+        let weights = self.weights()?;
         let ids = SpecialIds { bos: self.tokenizer.bos(), eos: self.tokenizer.eos() };
         fs_err::create_dir_all(dir)?;
         self.tokenizer.save(dir)?;

@@ -84,9 +84,12 @@ impl EncoderFiles {
         &self.encoder
     }
 
-    /// Where the parameters are.
-    pub fn source(&self) -> &dyn Source {
-        self.source.as_ref()
+    /// Copies of the parameters, in single precision.
+    ///
+    /// # Errors
+    /// If they don't have the description's shapes.
+    pub fn weights(&self) -> Result<Weights> {
+        Ok(Weights::of_source(&self.encoder, self.source.as_ref())?)
     }
 
     /// The tokenizer.
@@ -137,7 +140,7 @@ impl EncoderFiles {
     /// # Errors
     /// If the folder can't be written, or doesn't do the same.
     pub fn save_folder(&self, dir: &Path, dtype: StoredType) -> Result<f64> {
-        let weights = Weights::of_source(&self.encoder, self.source.as_ref())?;
+        let weights = self.weights()?;
         let config = self.encoder.config();
         let rules = PoolingRules {
             pooling: Some(self.rules.pooling.unwrap_or(Pooling::Mean)),

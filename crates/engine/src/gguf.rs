@@ -3,11 +3,9 @@
 use crate::error::{EngineError, Result};
 use crate::infill::{InfillTokens, ROLES};
 use crate::special::SpecialRules;
+use hearth_model::ModelError;
 use hearth_model::gguf::{FromValue, Gguf, GgufWriter};
-use hearth_model::{Adapter, ModelError};
 use hearth_tokenizer::{GgufVocab, Tokenizer};
-use std::io::Read;
-use std::path::Path;
 
 /// Control tokens that end an answer wherever a file has them, whether or not it says so; llama.cpp looks
 /// for the same ones by name.
@@ -21,33 +19,6 @@ const ENDS: [&str; 8] = [
     "<EOT>",
     "<|end_of_text|>",
 ];
-
-/// Opens the tokenizer of a model in any form, or one by itself: a GGUF file, a model folder, the folder of an adapter,
-/// a `tokenizer.json`, or the folder of GPT-2's `encoder.json` and `vocab.bpe`.
-///
-/// # Errors
-/// If there is none, or it isn't one that runs here.
-pub fn open_tokenizer(path: &Path) -> Result<Tokenizer> {
-    if !path.is_dir() {
-        let mut start = Vec::new();
-        fs_err::File::open(path)?.take(4).read_to_end(&mut start)?;
-        return match start == b"GGUF" {
-            true => Ok(tokenizer(&Gguf::open(path)?)?.0),
-            false => Ok(Tokenizer::from_file(path)?),
-        };
-    }
-    if path.join("tokenizer.json").exists() {
-        return Ok(Tokenizer::from_folder(path)?);
-    }
-    if Adapter::is_adapter(path) {
-        return open_tokenizer(Path::new(&Adapter::base_of(path)?));
-    }
-    let gpt2 = ["encoder.json", "vocab.bpe"].map(|name| path.join(name));
-    match gpt2.iter().all(|file| file.exists()) {
-        true => Ok(Tokenizer::from_gpt2_files(&gpt2[0], &gpt2[1])?),
-        false => Ok(Tokenizer::from_folder(path)?),
-    }
-}
 
 /// The tokenizer of a file, and which tokens begin and end a text.
 pub(crate) fn tokenizer(file: &Gguf) -> Result<(Tokenizer, SpecialRules)> {

@@ -63,8 +63,7 @@ pub struct Lora {
 
 impl Lora {
     /// Updates for the layers of blocks among `base` that the configuration wants; a pooler and what else a task puts
-    /// on top are trained whole or not at all. `in_out` says how the architecture stores
-    /// its matrices.
+    /// on top are trained whole or not at all. `in_out` says how the architecture stores its matrices.
     ///
     /// # Errors
     /// If the rank is 0, or a target names no layer.

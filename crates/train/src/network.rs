@@ -51,17 +51,15 @@ impl Pretrained {
     pub(crate) fn open(path: &Path, seed: u64) -> Result<(Self, Option<String>), TrainError> {
         if !EncoderFiles::is_encoder(path)? {
             let files = ModelFiles::open(path)?;
-            let weights = Weights::of_source(files.decoder(), files.source())?;
-            return Ok((Pretrained::Decoder(files.decoder().clone(), weights), None));
+            return Ok((Pretrained::Decoder(files.decoder().clone(), files.weights()?), None));
         }
         let (model, weights, fresh) = if path.is_dir() {
             load_masked_folder(path, seed)?
         } else {
             // GGUF has no place for the head.
             let files = EncoderFiles::open(path)?;
-            let weights = Weights::of_source(files.encoder(), files.source())?;
             let place = path.display().to_string();
-            with_masked_head(files.encoder(), &weights, &HashMap::new(), &place, seed)?
+            with_masked_head(files.encoder(), &files.weights()?, &HashMap::new(), &place, seed)?
         };
         let note = "the model has no head for masked tokens: it starts from random weights";
         Ok((Pretrained::Encoder(model, weights), fresh.then(|| note.to_owned())))

@@ -26,8 +26,8 @@ pub struct Pretrain {
     /// Go on from the last checkpoint in --out
     #[arg(long)]
     resume: bool,
-    /// Go on with this model instead of beginning a new one: a folder, a GGUF file, or a name as elsewhere. It keeps its sizes and
-    /// its tokenizer
+    /// Go on with this model instead of beginning a new one: a folder, a GGUF file, or a name as elsewhere. It keeps
+    /// its sizes and its tokenizer
     #[arg(long, value_name = "M", conflicts_with = "depth")]
     model: Option<String>,
     /// What is learnt: causal (the next token) or mlm (masked tokens, for encoders)

@@ -124,13 +124,19 @@ pub fn finetune_complete(
     let limit = settings.max_tokens.min(files.decoder().config().max_positions);
     let texts =
         Texts { tokenizer: files.tokenizer(), special: files.special(), infill, limit, seed: settings.seed };
-    let (training, heldout) = match heldout {
-        // One text can't be divided by hash.
-        None if training.examples.len() == 1 => {
+    // One text can't be divided by hash.
+    let ends = match (&heldout, &training.examples[..]) {
+        (None, [text]) => Some(end_apart(text, settings.holdout)),
+        _ => None,
+    };
+    let (training, heldout) = match ends {
+        None => (training, heldout),
+        Some([kept, end]) => {
             observer.say("one text: what is held out is its end");
-            end_apart(training, settings.holdout)
+            // The file counts once.
+            let end = Loaded { sources: Vec::new(), ..training.with(vec![end]) };
+            (training.with(vec![kept]), Some(end))
         }
-        heldout => (training, heldout),
     };
     let parts = parts(training, heldout, settings.holdout)?;
     let mut run = Run::new("complete", "Texts", &files, parts, |x| texts.lessons(x))?;
@@ -138,24 +144,14 @@ pub fn finetune_complete(
     run.finish(model, (files, adapter), settings, out, observer)
 }
 
-/// The only text without its last `share`, and that. They part at the end of a line if one is near.
-fn end_apart(
-    training: Loaded<TextExample>,
-    share: f64,
-) -> (Loaded<TextExample>, Option<Loaded<TextExample>>) {
-    let cut = |example: &TextExample| {
-        let text = example.text.as_str();
-        let cut = text.floor_char_boundary((text.len() as f64 * (1.0 - share)) as usize);
-        // Not so near to the beginning that nothing is left.
-        let (line, least) = (text[..cut].rfind('\n').map_or(0, |at| at + 1), cut / 2);
-        let (kept, end) = text.split_at(if line > least { line } else { cut });
-        [kept, end].map(|part| TextExample { text: part.to_owned(), ..example.clone() })
-    };
-    let halves: Vec<[TextExample; 2]> = training.examples.iter().map(cut).collect();
-    let (kept, ends) = halves.into_iter().map(|[kept, end]| (kept, end)).unzip();
-    // The file counts once.
-    let ends = Loaded { sources: Vec::new(), ..training.with(ends) };
-    (training.with(kept), Some(ends))
+/// A text without its last `share`, and that. They part at the end of a line if one is near.
+fn end_apart(example: &TextExample, share: f64) -> [TextExample; 2] {
+    let text = example.text.as_str();
+    let cut = text.floor_char_boundary((text.len() as f64 * (1.0 - share)) as usize);
+    // Not so near to the beginning that nothing is left.
+    let (line, least) = (text[..cut].rfind('\n').map_or(0, |at| at + 1), cut / 2);
+    let (kept, end) = text.split_at(if line > least { line } else { cut });
+    [kept, end].map(|part| TextExample { text: part.to_owned(), ..example.clone() })
 }
 
 /// How a model is shown texts.
@@ -173,19 +169,18 @@ pub struct Texts<'a> {
 }
 
 impl Texts<'_> {
-    /// A text, token by token; a long one in stretches. Where there are to be gaps, stretches are of whole lines, and each
-    /// may get one (the context-level gaps of Bavarian et al. 2022), so that none loses its middle to the limit.
+    /// A text, token by token; a long one in stretches. Where there are to be gaps, stretches are of whole lines, and
+    /// each may get one (the context-level gaps of Bavarian et al. 2022), so that none loses its middle to the limit.
     ///
     /// # Errors
     /// If the model can't fill in and is asked to, or a character has no token.
     pub fn lessons(&self, example: &TextExample) -> Result<Vec<Lesson>, TrainError> {
         let place = (example.place.file as u64) << 40 | example.place.line;
         let mut rng = Rng::new(self.seed ^ place.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let whole = || frame_document(self.tokenizer, self.special, &example.text);
-        if self.infill == 0.0 {
-            return Ok(self.chunks(&whole()?));
-        }
-        let stretches = self.stretches(&example.text)?;
+        let stretches = match self.infill > 0.0 {
+            true => self.stretches(&example.text)?,
+            false => vec![example.text.as_str()],
+        };
         let mut lessons = Vec::new();
         for &text in &stretches {
             if f64::from(rng.uniform()) < self.infill {
@@ -195,7 +190,7 @@ impl Texts<'_> {
                 let parts = [&text[..cuts[0]], &text[cuts[0]..cuts[1]], &text[cuts[1]..]];
                 lessons.push(frame_infill(self.tokenizer, self.special, parts)?);
             } else if stretches.len() == 1 {
-                lessons.extend(self.chunks(&whole()?));
+                lessons.extend(self.chunks(&frame_document(self.tokenizer, self.special, text)?));
             } else {
                 // Neither the beginning of a text nor its end, as far as the model is told.
                 let ids = self.tokenizer.encode(text)?;
@@ -283,7 +278,7 @@ impl Run {
         if cut > 0 {
             observer.say(&settings.too_long.told(cut, "examples", limit));
         }
-        let mut weights = Weights::of_source(files.decoder(), files.source())?;
+        let mut weights = files.weights()?;
         let mut network = Trainable::new(files.decoder().clone());
         let config = files.decoder().config();
         let parameters = Parameters {

@@ -10,8 +10,8 @@ use hearth_tokenizer::Tokenizer;
 use serde_json::json;
 use std::path::Path;
 
-/// Opens `model` (a folder, a GGUF file, whose weights become single precision, or an adapter, which goes into its model's
-/// weights), puts a fresh head on it, and freezes what `settings` don't train.
+/// Opens `model` (a folder, a GGUF file, whose weights become single precision, or an adapter, which goes into its
+/// model's weights), puts a fresh head on it, and freezes what `settings` don't train.
 ///
 /// # Errors
 /// If it can't be read, or the architecture has no head for the task.
@@ -39,27 +39,22 @@ pub(crate) fn start(
 pub(crate) fn open_backbone(model: &Path) -> Result<(Tokenizer, Backbone, Weights), TrainError> {
     if EncoderFiles::is_encoder(model)? {
         let files = EncoderFiles::open(model)?;
-        let weights = Weights::of_source(files.encoder(), files.source())?;
         let backbone = Backbone::Encoder(TrainableEncoder::new(files.encoder().clone()));
-        return Ok((files.tokenizer().clone(), backbone, weights));
+        return Ok((files.tokenizer().clone(), backbone, files.weights()?));
     }
     let files = ModelFiles::open(model)?;
-    let weights = Weights::of_source(files.decoder(), files.source())?;
     let backbone = Backbone::Decoder(Trainable::new(files.decoder().clone()));
-    Ok((files.tokenizer().clone(), backbone, weights))
+    Ok((files.tokenizer().clone(), backbone, files.weights()?))
 }
 
 /// A decoder's tokenizer often names no token that fills the shorter texts of a batch, and `transformers` then refuses
 /// batches: here it gets one.
 pub(crate) fn padded(tokenizer: Tokenizer, backbone: &Backbone) -> Tokenizer {
-    let is_decoder = matches!(backbone, Backbone::Decoder(_));
-    let token = padding(&tokenizer).and_then(|id| tokenizer.token_of(id));
-    match token {
-        Some(token) if is_decoder && tokenizer.pad().is_none() => {
-            let mut config = tokenizer.config().clone();
-            config.insert("pad_token".into(), json!(token));
-            tokenizer.with_config(config)
-        }
-        _ => tokenizer,
+    if tokenizer.pad().is_some() || matches!(backbone, Backbone::Encoder(_)) {
+        return tokenizer;
     }
+    let Some(token) = padding(&tokenizer).and_then(|id| tokenizer.token_of(id)) else { return tokenizer };
+    let mut config = tokenizer.config().clone();
+    config.insert("pad_token".into(), json!(token));
+    tokenizer.with_config(config)
 }

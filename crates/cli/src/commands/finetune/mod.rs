@@ -37,8 +37,8 @@ pub struct Finetune {
     /// What is learnt
     #[arg(value_enum)]
     task: Task,
-    /// The model to start from: a folder, a GGUF file, an adapter, or a name; for classify also naive-bayes, svm, cnn, rnn, lstm
-    /// or gru, for tag hmm, crf, cnn, rnn, lstm or gru, which start from nothing
+    /// The model to start from: a folder, a GGUF file, an adapter, or a name; for classify also naive-bayes, svm, cnn,
+    /// rnn, lstm or gru, for tag hmm, crf, cnn, rnn, lstm or gru, which start from nothing
     #[arg(long, value_name = "M")]
     model: String,
     /// Examples: CSV, TSV, JSONL, JSON or Parquet, CoNLL for tag, SQuAD's JSON for qa, texts of any kind for complete;
